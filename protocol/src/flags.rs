@@ -49,6 +49,12 @@ impl Flags {
         self.0
     }
 
+    /// Both; for constants, where `|` is not to be had.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether all of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {

@@ -1,0 +1,411 @@
+//! The configuration: a YAML file, the command line over it, and what both are checked against.
+//!
+//! Every field has a default, and `router.example.yaml` documents each. A mistake is one line with the
+//! file, the key, the bad value and what would be right.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use switchboard_protocol::{Class, limits};
+
+use crate::policy::{ClassPolicy, Policies};
+
+/// All that a router can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What it calls itself, in Welcome and in logs.
+    pub name: String,
+    /// Where nodes connect: `host:port`, or `unix:/path`. Port 0 takes any free one.
+    pub listen: Vec<Address>,
+    /// Where operators connect over HTTP.
+    pub admin: SocketAddr,
+    /// How many threads forward frames; 0 is one for each core.
+    pub shards: usize,
+    /// Which log lines to write: `info`, or `switchboard_router=debug`.
+    pub log: String,
+    /// What peers may take.
+    pub limits: Limits,
+    /// How often nodes ping.
+    pub heartbeat: Heartbeat,
+    /// How the router leaves.
+    pub drain: Drain,
+    /// The policy of classes that `classes` does not name.
+    pub default_class: ClassPolicy,
+    /// The classes by name.
+    pub classes: BTreeMap<String, ClassConfig>,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Address {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// What peers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The longest frame in bytes, header included.
+    pub max_frame_bytes: u32,
+    /// The most connections at a time.
+    pub max_connections: usize,
+    /// The most ids that one session may register.
+    pub max_services_per_session: usize,
+    /// How long a new connection may take to say Hello.
+    pub handshake_timeout_ms: u64,
+}
+
+/// How often nodes ping. A side that hears nothing for three heartbeats gives the other up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heartbeat {
+    /// For a node that does not ask.
+    pub default_ms: u32,
+    /// The shortest that a node may ask for.
+    pub min_ms: u32,
+    /// The longest.
+    pub max_ms: u32,
+}
+
+/// How the router leaves after SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// How long sessions have to end by themselves.
+    pub timeout_ms: u64,
+    /// Nodes are told to come back after a random time up to this, so that they don't all come at once.
+    pub reconnect_spread_ms: u32,
+}
+
+/// A class in the file: its number and its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassConfig {
+    /// Its number, 1 to 255.
+    pub id: u8,
+    /// Its policy.
+    #[serde(flatten)]
+    pub policy: ClassPolicy,
+}
+
+/// A mistake in the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not what a router expects.
+    #[error("{}: {error}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong.
+        error: serde_yaml::Error,
+    },
+    /// A value can't be meant.
+    #[error("{key}: {value} {wrong}")]
+    Value {
+        /// The field.
+        key: String,
+        /// What stands there.
+        value: String,
+        /// What is wrong, and what would be right.
+        wrong: String,
+    },
+}
+
+impl Config {
+    /// Any free ports on the loopback interface; for programs and tests that embed a router.
+    #[must_use]
+    pub fn local() -> Self {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { listen: vec![Address::Tcp(anywhere)], admin: anywhere, ..Self::default() }
+    }
+
+    /// Gives a class a name, and so a policy of its own, the default one.
+    #[must_use]
+    pub fn with_class(self, name: &str, id: u8) -> Self {
+        self.with_policy(name, id, ClassPolicy::default())
+    }
+
+    /// Gives a class a name and a policy.
+    #[must_use]
+    pub fn with_policy(mut self, name: &str, id: u8, policy: ClassPolicy) -> Self {
+        self.classes.insert(name.to_owned(), ClassConfig { id, policy });
+        self
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), error })
+    }
+
+    /// Reads a text.
+    pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_yaml::from_str(text)
+    }
+
+    /// Checks what the types alone don't.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.listen.is_empty() {
+            return wrong(
+                "listen",
+                "[]",
+                "is empty: name one address at least, such as 0.0.0.0:2000",
+            );
+        }
+        if self.name.is_empty() {
+            return wrong("name", "\"\"", "is empty: a router needs a name");
+        }
+        if self.shards > MAX_SHARDS {
+            return wrong("shards", self.shards, format!("is over {MAX_SHARDS}"));
+        }
+        self.validate_limits()?;
+        self.validate_policy("default_class", &self.default_class)?;
+        let mut seen: BTreeMap<u8, &str> = BTreeMap::new();
+        for (name, class) in &self.classes {
+            let key = format!("classes.{name}");
+            let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
+            if !starts_well || name.contains(['.', ' ', '/', ':']) {
+                let rule =
+                    "is not a name: it starts with a letter and has no dot, space, slash, colon";
+                return wrong("classes", format!("`{name}`"), rule);
+            }
+            if class.id == 0 {
+                return wrong(&format!("{key}.id"), 0, "is out of range: a class is 1 to 255");
+            }
+            if let Some(other) = seen.insert(class.id, name) {
+                return wrong(&format!("{key}.id"), class.id, format!("is taken by `{other}`"));
+            }
+            self.validate_policy(&key, &class.policy)?;
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let Limits { max_frame_bytes, max_connections, handshake_timeout_ms, .. } = self.limits;
+        let least = limits::MAX_CONTROL_FRAME;
+        if !(least..=MAX_MAX_FRAME).contains(&max_frame_bytes) {
+            let rule = format!("is out of range: {least} to {MAX_MAX_FRAME} bytes");
+            return wrong("limits.max_frame_bytes", max_frame_bytes, rule);
+        }
+        if max_connections == 0 {
+            return wrong("limits.max_connections", 0, "lets nobody in: it is 1 or more");
+        }
+        if self.limits.max_services_per_session == 0 {
+            return wrong("limits.max_services_per_session", 0, "lets nobody register: 1 or more");
+        }
+        if handshake_timeout_ms < 100 {
+            let rule = "is too short: 100 ms or more";
+            return wrong("limits.handshake_timeout_ms", handshake_timeout_ms, rule);
+        }
+        let Heartbeat { default_ms, min_ms, max_ms } = self.heartbeat;
+        if min_ms < 100 {
+            return wrong("heartbeat.min_ms", min_ms, "is too short: 100 ms or more");
+        }
+        if !(min_ms..=max_ms).contains(&default_ms) {
+            let rule = format!("is not between min_ms ({min_ms}) and max_ms ({max_ms})");
+            return wrong("heartbeat.default_ms", default_ms, rule);
+        }
+        Ok(())
+    }
+
+    fn validate_policy(&self, key: &str, policy: &ClassPolicy) -> Result<(), ConfigError> {
+        if policy.high_water_bytes < 4 << 10 {
+            let rule = "is too little: 4096 bytes or more";
+            return wrong(&format!("{key}.high_water_bytes"), policy.high_water_bytes, rule);
+        }
+        if policy.stall_timeout_ms < 100 {
+            let rule = "is too short: 100 ms or more";
+            return wrong(&format!("{key}.stall_timeout_ms"), policy.stall_timeout_ms, rule);
+        }
+        if policy.slots > MAX_SLOTS {
+            let rule = format!("is over {MAX_SLOTS}");
+            return wrong(&format!("{key}.slots"), policy.slots, rule);
+        }
+        Ok(())
+    }
+
+    /// The policies of all classes.
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        let mut policies = Policies { default: self.default_class.clone(), ..Policies::default() };
+        for (name, class) in &self.classes {
+            if let Ok(id) = Class::new(class.id) {
+                policies.classes.insert(id, class.policy.clone());
+                policies.names.insert(id, name.clone());
+            }
+        }
+        policies
+    }
+
+    /// What differs in `new`: what a reload takes over, and what needs a restart.
+    #[must_use]
+    pub fn difference(&self, new: &Self) -> Difference {
+        let mut difference = Difference::default();
+        let mut note = |key: &str, changed: bool, live: bool| {
+            if changed {
+                let list =
+                    if live { &mut difference.applied } else { &mut difference.needs_restart };
+                list.push(key.to_owned());
+            }
+        };
+        note("name", self.name != new.name, false);
+        note("listen", self.listen != new.listen, false);
+        note("admin", self.admin != new.admin, false);
+        note("shards", self.shards != new.shards, false);
+        note("log", self.log != new.log, false);
+        let services = self.limits.max_services_per_session;
+        let other_services = new.limits.max_services_per_session;
+        note("limits.max_services_per_session", services != other_services, false);
+        let live = Limits { max_services_per_session: services, ..new.limits };
+        note("limits", self.limits != live, true);
+        note("heartbeat", self.heartbeat != new.heartbeat, true);
+        note("drain", self.drain != new.drain, true);
+        note("default_class", self.default_class != new.default_class, true);
+        for (name, class) in &new.classes {
+            note(&format!("classes.{name}"), self.classes.get(name) != Some(class), true);
+        }
+        for name in self.classes.keys() {
+            note(&format!("classes.{name}"), !new.classes.contains_key(name), true);
+        }
+        difference
+    }
+}
+
+/// What a reload changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// Keys that are in force now.
+    pub applied: Vec<String>,
+    /// Keys that keep their old value until the router starts again.
+    pub needs_restart: Vec<String>,
+}
+
+fn wrong<T>(
+    key: &str,
+    value: impl fmt::Display,
+    wrong: impl Into<String>,
+) -> Result<T, ConfigError> {
+    Err(ConfigError::Value { key: key.to_owned(), value: value.to_string(), wrong: wrong.into() })
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "router".to_owned(),
+            listen: vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 2000)))],
+            admin: SocketAddr::from(([127, 0, 0, 1], 2001)),
+            shards: 0,
+            log: "info".to_owned(),
+            limits: Limits::default(),
+            heartbeat: Heartbeat::default(),
+            drain: Drain::default(),
+            default_class: ClassPolicy::default(),
+            classes: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: limits::DEFAULT_MAX_FRAME,
+            max_connections: 1_100_000,
+            max_services_per_session: 64,
+            handshake_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Limits {
+    /// How long a new connection may take to say Hello.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        let default_ms = limits::DEFAULT_HEARTBEAT.as_millis() as u32;
+        Self { default_ms, min_ms: 500, max_ms: 60_000 }
+    }
+}
+
+impl Heartbeat {
+    /// What a node gets that asks for `wanted` milliseconds; 0 leaves it to the router.
+    #[must_use]
+    pub fn grant(&self, wanted: u32) -> u32 {
+        if wanted == 0 { self.default_ms } else { wanted.clamp(self.min_ms, self.max_ms) }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout_ms: 10_000, reconnect_spread_ms: 1_000 }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err(format!("`{text}` names no file: write unix:/path/to/socket")),
+                path => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            format!(
+                "`{text}` is not an address: write host:port, such as 0.0.0.0:2000, or unix:/path"
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+const MAX_SHARDS: usize = 256;
+const MAX_SLOTS: u32 = 1 << 20;
+const MAX_MAX_FRAME: u32 = 1 << 30;

@@ -1,0 +1,70 @@
+//! What a shard's thread has to itself: no lock guards any of it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use rand::rngs::SmallRng;
+
+use super::batch::Batch;
+use crate::counters::Counters;
+use crate::mailbox::Mailbox;
+use crate::mailbox::outgoing::Outgoing;
+use crate::table::Table;
+
+/// The table as the registry publishes it.
+pub type Published = ArcSwap<Table<Arc<Mailbox>>>;
+
+/// One thread's tools.
+#[derive(Debug)]
+pub struct Local {
+    /// Where connections read to, between two polls of any of them.
+    pub scratch: Vec<u8>,
+    /// The frames of the read at hand.
+    pub batch: Batch,
+    /// The sending side.
+    pub out: Outgoing,
+    /// For Random and LeastLoaded.
+    pub rng: SmallRng,
+    table: Cache<Arc<Published>, Arc<Table<Arc<Mailbox>>>>,
+}
+
+impl Local {
+    /// The tools of a thread.
+    pub fn new(published: Arc<Published>, counters: Arc<Counters>, rng: SmallRng) -> Self {
+        Self {
+            scratch: vec![0; SCRATCH],
+            batch: Batch::new(),
+            out: Outgoing::new(counters),
+            rng,
+            table: Cache::new(published),
+        }
+    }
+
+    /// The latest snapshot.
+    pub fn load_table(&mut self) -> Arc<Table<Arc<Mailbox>>> {
+        self.table.load().clone()
+    }
+
+    /// Makes these the tools of the current thread.
+    pub fn install(self) {
+        LOCAL.with(|local| *local.borrow_mut() = Some(self));
+    }
+
+    /// Works with the current thread's tools. They are installed before a shard runs its first task,
+    /// and no task holds them while another is polled.
+    pub fn with<R>(work: impl FnOnce(&mut Self) -> R) -> R {
+        LOCAL.with(|local| {
+            let mut local = local.borrow_mut();
+            work(local.as_mut().expect("a shard installs its tools before its first task"))
+        })
+    }
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+}
+
+/// How much one read may bring: bytes per write decide how often the other side is woken, and a write
+/// takes along what one read brought.
+const SCRATCH: usize = 256 << 10;

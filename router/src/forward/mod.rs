@@ -1,0 +1,274 @@
+//! From the bytes of one read to the mailboxes of their targets.
+//!
+//! A batch is one read. Its frames are checked and picked one by one, but what is done to a mailbox is
+//! done once per batch: [`batch`] gathers the runs by mailbox, and [`finish`] offers them.
+
+pub mod batch;
+pub mod local;
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use switchboard_protocol::header::HeaderError;
+use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
+
+use self::local::Local;
+use crate::counters::{Bucket, Outcome};
+use crate::mailbox::runs::{Frame, Run, Runs};
+use crate::mailbox::{Admission, Mailbox, Offer};
+use crate::registry::Refusal;
+use crate::table::{ClassTable, Pick, Table};
+
+/// The sender of a batch: what its session lends to the forwarding of its frames.
+#[derive(Debug)]
+pub struct Source {
+    /// Its own mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// The ids that it may send from.
+    pub ids: Vec<ServiceId>,
+    /// Frames that wait for room in a full mailbox. While there are any, the session reads nothing.
+    pub held: Vec<Held>,
+    /// Frames of the last batch that were dropped because their source is not one of `ids`.
+    pub spoofed: Option<Spoofed>,
+}
+
+/// Frames with a source that is not their session's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoofed {
+    /// The source of the first.
+    pub source: u32,
+    /// Where it started in the batch.
+    pub at: usize,
+    /// How many there were.
+    pub frames: u32,
+}
+
+/// Frames for one full mailbox.
+#[derive(Debug)]
+pub struct Held {
+    mailbox: Arc<Mailbox>,
+    admission: Admission,
+    bytes: Vec<u8>,
+}
+
+/// Why forwarding stopped before the end of the bytes.
+#[derive(Debug)]
+pub enum Stop {
+    /// The rest is not a whole frame yet.
+    Incomplete,
+    /// A control frame of this length comes next.
+    Control(usize),
+    /// A frame over the limit comes next; skip it whole.
+    TooLarge(FixedHeader),
+    /// What comes next is not a frame, or not one that a node may send.
+    Malformed(String),
+}
+
+/// Forwards frames from the start of `bytes`. Answers how many bytes it used, and why it stopped.
+pub fn forward(
+    bytes: &[u8],
+    source: &mut Source,
+    max_frame: u32,
+    waker: &Waker,
+    local: &mut Local,
+) -> (usize, Stop) {
+    let table = local.load_table();
+    let mut at = 0;
+    let stop = loop {
+        let header = match FixedHeader::parse(&bytes[at..], max_frame) {
+            Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
+            Ok(_) => break Stop::Incomplete,
+            Err(HeaderError::TooLarge { header, .. }) => break Stop::TooLarge(header),
+            Err(error) => break Stop::Malformed(error.to_string()),
+        };
+        let end = at + header.length as usize;
+        match header.kind {
+            Kind::Data(mode) => {
+                if source.owns(header.source) {
+                    place(&header, mode, bytes, at..end, source, &table, local);
+                } else {
+                    refuse_source(&header, mode, at, source, local);
+                }
+            }
+            Kind::Control => break Stop::Control(header.length as usize),
+            Kind::Report | Kind::Relay => {
+                let kind = header.kind.raw();
+                break Stop::Malformed(format!("a node does not send frames of kind {kind}"));
+            }
+        }
+        at = end;
+    };
+    finish(bytes, source, waker, &table, local);
+    (at, stop)
+}
+
+/// Finds the target of one frame and notes the frame for it.
+#[inline]
+fn place(
+    header: &FixedHeader,
+    mode: Mode,
+    bytes: &[u8],
+    range: std::ops::Range<usize>,
+    source: &Source,
+    table: &Table<Arc<Mailbox>>,
+    local: &mut Local,
+) {
+    let bucket = Bucket::new(mode, header.target);
+    let (start, end) = (range.start, range.end);
+    let run = Run { start, end, frames: 1, bucket, flags: header.flags };
+    local.batch.received(bucket, end - start);
+    // Direct and Master depend on the target field alone, so a frame like one before needs no search.
+    if matches!(mode, Mode::Direct | Mode::Master)
+        && let Some(target) = local.batch.recall(mode, header.target)
+    {
+        return local.batch.add(target, run);
+    }
+    let class = header.target_class().and_then(|class| table.class(class));
+    let key = header.key(&bytes[start..end]).unwrap_or(0);
+    let picked = match class {
+        Some(class) => class.pick(mode, header.target, key, &mut local.rng),
+        None if mode == Mode::Direct => Pick::Nobody(Reason::NotFound),
+        None => Pick::Nobody(Reason::NoInstance),
+    };
+    match (picked, class) {
+        (Pick::One(member), Some(class)) => {
+            let target = local.batch.target(&member.handle, class.policy());
+            local.batch.remember(mode, header.target, target);
+            local.batch.add(target, run);
+        }
+        (Pick::Everyone, Some(class)) => {
+            let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
+            broadcast(&frame, run, source, class, local);
+        }
+        (Pick::Nobody(reason), _) => {
+            let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
+            local.out.lose(frame, reason);
+        }
+        (_, None) => {}
+    }
+}
+
+/// Notes a frame for every session of a class, but for its own unless it asks for an echo. A session
+/// with several instances of the class gets it once.
+fn broadcast(
+    frame: &Frame<'_>,
+    run: Run,
+    source: &Source,
+    class: &ClassTable<Arc<Mailbox>>,
+    local: &mut Local,
+) {
+    let echo = frame.header.flags.contains(Flags::ECHO);
+    let targets = local
+        .batch
+        .broadcast(class, run, |mailbox| echo || mailbox.session() != source.mailbox.session());
+    if targets == 0 {
+        let frame = Frame { header: frame.header, ..*frame };
+        local.out.lose(frame, Reason::NoInstance);
+    } else if frame.header.flags.contains(Flags::CALL) {
+        local.out.report(frame, Reason::Delivered, targets);
+    }
+}
+
+/// Offers what was gathered to each mailbox, and sends the reports that are owed.
+fn finish(
+    bytes: &[u8],
+    source: &mut Source,
+    waker: &Waker,
+    table: &Table<Arc<Mailbox>>,
+    local: &mut Local,
+) {
+    let Local { batch, out, .. } = local;
+    batch.count(&out.counters);
+    batch.deliver(|mailbox, admission, runs| {
+        match mailbox.offer(bytes, runs, admission, waker, out) {
+            Offer::Taken => {}
+            Offer::Refused(reason) => out.lose_runs(bytes, runs, reason),
+            Offer::Wait => {
+                let bytes = runs.slices(bytes).collect::<Vec<_>>().concat();
+                source.held.push(Held { mailbox: mailbox.clone(), admission, bytes });
+            }
+        }
+    });
+    send_reports(table, local);
+}
+
+/// Offers held frames again. Answers whether the session may read on.
+pub fn retry_held(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
+    let out = &mut local.out;
+    source.held.retain(|held| {
+        let mut runs = Runs::of_frames(&held.bytes);
+        match held.mailbox.offer(&held.bytes, &mut runs, held.admission, waker, out) {
+            Offer::Taken => false,
+            Offer::Refused(reason) => {
+                out.lose_runs(&held.bytes, &runs, reason);
+                false
+            }
+            Offer::Wait => true,
+        }
+    });
+    let table = local.load_table();
+    send_reports(&table, local);
+    source.held.is_empty()
+}
+
+/// The session ends: what it held for others will not be sent.
+pub fn drop_held(source: &mut Source, local: &mut Local) {
+    for held in source.held.drain(..) {
+        for run in Runs::of_frames(&held.bytes).iter() {
+            local.out.counters.ended(run.bucket, Outcome::SourceLost, run.frames);
+        }
+    }
+}
+
+/// Sends the reports that are owed to the senders that are still there.
+pub fn send_reports(table: &Table<Arc<Mailbox>>, local: &mut Local) {
+    if !local.out.owes_reports() {
+        return;
+    }
+    for (source, report) in local.out.take_reports() {
+        let sender = ServiceId::from_raw(source).ok().and_then(|id| table.find(id));
+        if let Some(sender) = sender {
+            sender.handle.push(&report, &mut local.out);
+        }
+    }
+}
+
+fn refuse_source(
+    header: &FixedHeader,
+    mode: Mode,
+    at: usize,
+    source: &mut Source,
+    local: &mut Local,
+) {
+    let bucket = Bucket::new(mode, header.target);
+    local.batch.received(bucket, header.length as usize);
+    local.out.counters.ended(bucket, Outcome::Refused, 1);
+    let first = Spoofed { source: header.source, at, frames: 0 };
+    source.spoofed.get_or_insert(first).frames += 1;
+}
+
+impl Spoofed {
+    /// What the session is told.
+    pub fn refusal(&self) -> Refusal {
+        let source = ServiceId::from_raw(self.source)
+            .map_or_else(|_| format!("{:#010x}", self.source), |id| id.to_string());
+        let others = match self.frames - 1 {
+            0 => String::new(),
+            others => format!(", and {others} more"),
+        };
+        Refusal::new(
+            RefusalCode::NotRegistered,
+            format!(
+                "the frame's source {source} is not registered by this session; the frame was \
+                 dropped{others}"
+            ),
+        )
+    }
+}
+
+impl Source {
+    #[inline]
+    fn owns(&self, source: u32) -> bool {
+        self.ids.iter().any(|id| id.raw() == source)
+    }
+}

@@ -1,0 +1,42 @@
+//! The router: a standalone daemon that forwards frames between services without opening them.
+//!
+//! The binary `router` is this library and a command line; programs and tests embed [`Router`].
+//! A frame's way through the rooms:
+//!
+//! ```text
+//! session/traffic  ->  forward  ->  mailbox  ->  socket
+//! bytes to frames      frame to     accept or    whoever finds it
+//!                      targets      refuse       free writes
+//! ```
+//!
+//! - [`daemon`]: starts, reloads, drains and stops a router; [`cli`]: the command line; [`config`]: the
+//!   file; [`policy`]: what it says of a class;
+//! - `listener`, `shard`, `session`: from an accepted connection to its frames;
+//! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox;
+//! - [`table`]: who is there, as shards read it; [`registry`]: its only writer, a pure state machine;
+//!   `registrar`: the task around it; `watchdog`: what happens as time passes;
+//! - `counters`, `metrics`, `admin`: what is counted, and where it can be seen.
+#![forbid(unsafe_code)]
+
+mod admin;
+pub mod cli;
+pub mod config;
+mod counters;
+pub mod daemon;
+mod forward;
+mod listener;
+mod mailbox;
+mod metrics;
+pub mod policy;
+mod registrar;
+pub mod registry;
+mod session;
+mod sessions;
+mod shard;
+mod shared;
+mod stream;
+pub mod table;
+mod watchdog;
+
+pub use config::{Address, Config};
+pub use daemon::{Router, StartError};

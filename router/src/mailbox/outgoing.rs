@@ -1,0 +1,129 @@
+//! What a thread needs to send: its counters, spare buffers, the mailboxes that it has to flush, and
+//! the reports that it owes to senders.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use switchboard_protocol::{Flags, Reason, Report};
+
+use super::runs::{Frame, Runs};
+use super::{Mailbox, Stall};
+use crate::counters::{Bucket, Counters, Outcome};
+
+/// The sending side of one thread.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// What this thread counts.
+    pub counters: Arc<Counters>,
+    spare: Vec<Vec<u8>>,
+    dirty: Vec<Arc<Mailbox>>,
+    flusher: Option<Waker>,
+    reports: Vec<(u32, Bytes)>,
+    stalls: Vec<Stall>,
+}
+
+impl Outgoing {
+    /// The sending side of a thread that counts in `counters`.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            spare: Vec::new(),
+            dirty: Vec::new(),
+            flusher: None,
+            reports: Vec::new(),
+            stalls: Vec::new(),
+        }
+    }
+
+    /// The task to wake when there is something to flush.
+    pub fn set_flusher(&mut self, waker: &Waker) {
+        if !self.flusher.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.flusher = Some(waker.clone());
+        }
+    }
+
+    /// Has a mailbox flushed when the tasks that are ready now have run.
+    pub fn mark_dirty(&mut self, mailbox: Arc<Mailbox>) {
+        if self.dirty.is_empty()
+            && let Some(flusher) = &self.flusher
+        {
+            flusher.wake_by_ref();
+        }
+        self.dirty.push(mailbox);
+    }
+
+    /// Flushes every dirty mailbox.
+    pub fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for mailbox in dirty.drain(..) {
+            mailbox.flush(self);
+        }
+        // Flushing marks nothing dirty, but keep what it would.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// A buffer with room for a batch.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back, unless it grew too large or there are enough.
+    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        if (1..=MAX_SPARE_BYTES).contains(&buffer.capacity()) && self.spare.len() < MAX_SPARES {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// A mailbox began to hold senders up.
+    pub fn stalled(&mut self, stall: Stall) {
+        self.stalls.push(stall);
+    }
+
+    /// The mailboxes that began to since the last call.
+    pub fn take_stalls(&mut self) -> Vec<Stall> {
+        std::mem::take(&mut self.stalls)
+    }
+
+    /// A data frame does not reach its target: counts it, and owes its sender a report if it asked.
+    pub fn lose(&mut self, frame: Frame<'_>, reason: Reason) {
+        if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
+            self.counters.ended(bucket, Outcome::from(reason), 1);
+        }
+        if frame.header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
+            self.report(&frame, reason, 0);
+        }
+    }
+
+    /// All frames of some runs don't reach their target.
+    pub fn lose_runs(&mut self, bytes: &[u8], runs: &Runs, reason: Reason) {
+        for frame in runs.frames(bytes) {
+            self.lose(frame, reason);
+        }
+    }
+
+    /// Owes the sender of a frame a report.
+    pub fn report(&mut self, frame: &Frame<'_>, reason: Reason, targets: u32) {
+        if let Some(report) = Report::about(reason, targets, &frame.header, frame.bytes) {
+            self.reports.push((frame.header.source, report.to_frame().to_bytes()));
+        }
+    }
+
+    /// The reports that are owed, by the senders' ids.
+    pub fn take_reports(&mut self) -> Vec<(u32, Bytes)> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Whether any report is owed.
+    #[inline]
+    pub fn owes_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+}
+
+/// Buffers up to this size are kept for the next batch.
+const MAX_SPARE_BYTES: usize = 512 << 10;
+/// How many a thread keeps.
+const MAX_SPARES: usize = 64;

@@ -1,0 +1,8 @@
+//! The binary `router`; all of it is in the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    switchboard_router::cli::main()
+}

@@ -1,0 +1,475 @@
+//! Who is registered: the only writer of the table.
+//!
+//! A pure state machine: it takes one [`Change`] at a time, alters its working copy of the table, and
+//! answers with what has to be told to whom, before and after the copy is published. It knows no
+//! socket, no clock and no task; [`crate::registrar`] runs it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use switchboard_protocol::control::{
+    Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
+};
+use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
+
+use crate::policy::Policies;
+use crate::table::{ClassTable, Member, Table};
+
+/// What the registry needs to know of a session's mailbox.
+pub trait Handle: Clone {
+    /// The session that it belongs to. No two sessions of a router's life share a number.
+    fn session(&self) -> u64;
+}
+
+/// Everything that can change the table, or who is told of it.
+#[derive(Debug)]
+pub enum Change<H> {
+    /// A session offers services: all of them are registered, or none.
+    Register {
+        /// The session.
+        handle: H,
+        /// Its program's.
+        incarnation: u64,
+        /// What it offers.
+        services: Vec<Service>,
+        /// How many ids it holds already.
+        held: usize,
+    },
+    /// A session gives ids up, or ends. Ids that it does not hold any more are passed over.
+    Unregister {
+        /// The session.
+        handle: H,
+        /// What it gives up.
+        ids: Vec<ServiceId>,
+        /// Why.
+        reason: LeftReason,
+    },
+    /// A session wants to hear of a class.
+    Watch {
+        /// The session.
+        handle: H,
+        /// The class.
+        class: Class,
+    },
+    /// A session wants to hear no more.
+    Unwatch {
+        /// The session.
+        handle: H,
+        /// The class; none for all of them.
+        class: Option<Class>,
+    },
+    /// An instance says how busy it is.
+    Load {
+        /// The session.
+        handle: H,
+        /// The instance, and how busy it is.
+        load: Load,
+    },
+    /// The configuration was read again.
+    Policies(Arc<Policies>),
+}
+
+/// What a change led to. The order within each list is the order in which to do it.
+#[derive(Debug)]
+pub struct Effects<H> {
+    /// Before the table is published: whoever is named here hears it before the first frame that the
+    /// change brings.
+    pub before: Vec<Effect<H>>,
+    /// After the table is published: whoever hears it may act on it at once.
+    pub after: Vec<Effect<H>>,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect<H> {
+    /// Send a message to each of these.
+    Tell {
+        /// Who hears it.
+        to: Arc<Vec<H>>,
+        /// What.
+        message: Control,
+    },
+    /// Take an id from a session, and tell it.
+    Replaced {
+        /// The session that held it.
+        holder: H,
+        /// What it is told.
+        message: Replaced,
+    },
+}
+
+/// Why a change is not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// The code for the peer's program.
+    pub code: RefusalCode,
+    /// The text for people.
+    pub text: String,
+}
+
+/// The state behind the table.
+#[derive(Debug)]
+pub struct Registry<H> {
+    table: Table<H>,
+    policies: Arc<Policies>,
+    incarnations: HashMap<u32, u64, ahash::RandomState>,
+    metadata: BTreeMap<ServiceId, BTreeMap<String, String>>,
+    watchers: BTreeMap<Class, Arc<Vec<H>>>,
+    next_assigned: BTreeMap<Class, u32>,
+    epoch: u64,
+    max_services: usize,
+}
+
+impl<H: Handle> Registry<H> {
+    /// An empty registry. Epochs start above `epoch`: a router passes a clock reading, so that they
+    /// grow across its restarts.
+    pub fn new(policies: Arc<Policies>, epoch: u64, max_services: usize) -> Self {
+        Self {
+            table: Table::default(),
+            policies,
+            incarnations: HashMap::default(),
+            metadata: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            next_assigned: BTreeMap::new(),
+            epoch,
+            max_services,
+        }
+    }
+
+    /// The table as it stands now.
+    pub fn table(&self) -> &Table<H> {
+        &self.table
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// Makes one change. Register answers with its ids, in the order of its services.
+    pub fn apply(
+        &mut self,
+        change: Change<H>,
+        effects: &mut Effects<H>,
+    ) -> Result<Vec<ServiceId>, Refusal> {
+        match change {
+            Change::Register { handle, incarnation, services, held } => {
+                return self.register(&handle, incarnation, services, held, effects);
+            }
+            Change::Unregister { handle, ids, reason } => {
+                self.unregister(&handle, &ids, reason, effects);
+            }
+            Change::Watch { handle, class } => self.watch(handle, class, effects),
+            Change::Unwatch { handle, class } => self.unwatch(&handle, class),
+            Change::Load { handle, load } => self.load(&handle, load)?,
+            Change::Policies(policies) => self.take_policies(policies),
+        }
+        Ok(Vec::new())
+    }
+
+    fn register(
+        &mut self,
+        handle: &H,
+        incarnation: u64,
+        services: Vec<Service>,
+        held: usize,
+        effects: &mut Effects<H>,
+    ) -> Result<Vec<ServiceId>, Refusal> {
+        if held + services.len() > self.max_services {
+            return Err(Refusal::new(
+                RefusalCode::LimitExceeded,
+                format!("a session may register {} services at most", self.max_services),
+            ));
+        }
+        // Everything is checked before anything is changed, so that a refusal leaves no trace.
+        let mut ids: Vec<ServiceId> = Vec::with_capacity(services.len());
+        for service in &services {
+            let id = self.resolve(service, &ids)?;
+            self.admit(handle, id, incarnation)?;
+            if ids.contains(&id) {
+                return Err(self.already_registered(id));
+            }
+            ids.push(id);
+        }
+        for (id, service) in ids.iter().zip(services) {
+            self.join(handle, *id, incarnation, service, effects);
+        }
+        Ok(ids)
+    }
+
+    /// The id that a service asks for, by number or by the class's name; a free one if it leaves the
+    /// instance open.
+    fn resolve(&mut self, service: &Service, taken: &[ServiceId]) -> Result<ServiceId, Refusal> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            Refusal::new(RefusalCode::InvalidId, format!("service {:#010x}: {error}", service.id))
+        };
+        let (class, instance) = if service.class.is_empty() {
+            let class = Class::of_target(service.id)
+                .ok_or_else(|| invalid(&"class 0 is out of range: a class is 1 to 255"))?;
+            (class, service.id & Instance::MAX.raw())
+        } else {
+            let class = self.policies.class(&service.class);
+            (class.ok_or_else(|| self.unknown_class(&service.class))?, service.instance)
+        };
+        match instance {
+            0 => self.assign(class, taken),
+            _ => Instance::new(instance)
+                .map(|instance| ServiceId::new(class, instance))
+                .map_err(|error| Refusal::new(RefusalCode::InvalidId, error.to_string())),
+        }
+    }
+
+    /// The next free instance of the range that routers assign from. They are dealt in a circle, so
+    /// that a frame to one that has left does not reach its successor.
+    fn assign(&mut self, class: Class, taken: &[ServiceId]) -> Result<ServiceId, Refusal> {
+        let first = Instance::FIRST_ASSIGNED.raw();
+        let range = Instance::MAX.raw() - first + 1;
+        let next = self.next_assigned.entry(class).or_insert(0);
+        for _ in 0..range {
+            let instance = first + *next % range;
+            *next = next.wrapping_add(1);
+            let id = Instance::new(instance).map(|instance| ServiceId::new(class, instance));
+            if let Ok(id) = id
+                && self.table.find(id).is_none()
+                && !taken.contains(&id)
+            {
+                return Ok(id);
+            }
+        }
+        Err(Refusal::new(
+            RefusalCode::LimitExceeded,
+            format!("class {class} has no instance left to assign"),
+        ))
+    }
+
+    /// Whether a session may take an id, from another one if need be: the newest incarnation wins.
+    fn admit(&self, handle: &H, id: ServiceId, incarnation: u64) -> Result<(), Refusal> {
+        let Some(holder) = self.table.find(id) else { return Ok(()) };
+        if holder.handle.session() == handle.session() {
+            return Err(self.already_registered(id));
+        }
+        let held = self.incarnations.get(&id.raw()).copied().unwrap_or(0);
+        if incarnation < held {
+            return Err(Refusal::new(
+                RefusalCode::OutdatedIncarnation,
+                format!(
+                    "{} is held by incarnation {held}, which is newer than {incarnation}",
+                    self.policies.id_name(id)
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        handle: &H,
+        id: ServiceId,
+        incarnation: u64,
+        service: Service,
+        effects: &mut Effects<H>,
+    ) {
+        let member = Member::new(id.instance().raw(), service.weight, handle.clone());
+        let displaced = self.class_mut(id.class()).insert(member);
+        self.incarnations.insert(id.raw(), incarnation);
+        self.metadata.remove(&id);
+        if !service.metadata.is_empty() {
+            self.metadata.insert(id, service.metadata.clone());
+        }
+        let mut event = empty_event(id.class());
+        event.joined.push(Joined { id, metadata: service.metadata });
+        if let Some(displaced) = displaced {
+            event.left.push(Left { id, reason: LeftReason::Replaced });
+            let message = Replaced { ids: vec![id] };
+            effects.before.push(Effect::Replaced { holder: displaced.handle.clone(), message });
+            self.elect(id.class(), Some(displaced), &mut event, effects);
+        } else {
+            self.elect(id.class(), None, &mut event, effects);
+        }
+        self.announce(event, effects);
+    }
+
+    fn unregister(
+        &mut self,
+        handle: &H,
+        ids: &[ServiceId],
+        reason: LeftReason,
+        effects: &mut Effects<H>,
+    ) {
+        for &id in ids {
+            // INVARIANT: a removal names its session, so a late goodbye never evicts the newcomer.
+            let holder = self.table.find(id).map(|member| member.handle.session());
+            if holder != Some(handle.session()) {
+                continue;
+            }
+            let removed = self.class_mut(id.class()).remove(id.instance().raw());
+            self.incarnations.remove(&id.raw());
+            self.metadata.remove(&id);
+            let mut event = empty_event(id.class());
+            event.left.push(Left { id, reason });
+            self.elect(id.class(), removed, &mut event, effects);
+            self.announce(event, effects);
+        }
+    }
+
+    /// Names the lowest live id master. `gone` is the member that a change took out or displaced.
+    fn elect(
+        &mut self,
+        class: Class,
+        gone: Option<Member<H>>,
+        event: &mut Event,
+        effects: &mut Effects<H>,
+    ) {
+        let epoch = self.epoch + 1;
+        let table = self.class_mut(class);
+        let lowest = table.members().next().map(|member| (member.instance, member.handle.clone()));
+        let old = table.master().0.map(|member| (member.instance, member.handle.clone()));
+        // A master that the change took out is not in the table any more, but it was one.
+        let old = match gone {
+            Some(gone) if old.as_ref().is_none_or(|(instance, _)| *instance == gone.instance) => {
+                Some((gone.instance, gone.handle))
+            }
+            _ => old,
+        };
+        let identity = |member: &Option<(u32, H)>| {
+            member.as_ref().map(|(instance, handle)| (*instance, handle.session()))
+        };
+        if identity(&lowest) == identity(&old) {
+            return;
+        }
+        table.set_master(lowest.as_ref().map(|(instance, _)| *instance), epoch);
+        self.epoch = epoch;
+        let id = lowest.as_ref().and_then(|(instance, _)| {
+            Instance::new(*instance).ok().map(|instance| ServiceId::new(class, instance))
+        });
+        let master = Master { id, epoch };
+        event.master = Some(master);
+        // ORDER: the old master hears first that it is none, then the new one that it is, and both
+        // before the table is published, so before any frame that follows from it.
+        let told = Event { master: Some(master), ..empty_event(class) };
+        for (_, handle) in old.into_iter().chain(lowest) {
+            let message = Control::Event(told.clone());
+            effects.before.push(Effect::Tell { to: Arc::new(vec![handle]), message });
+        }
+    }
+
+    fn announce(&self, event: Event, effects: &mut Effects<H>) {
+        if let Some(watchers) = self.watchers.get(&event.class) {
+            let message = Control::Event(event);
+            effects.after.push(Effect::Tell { to: watchers.clone(), message });
+        }
+    }
+
+    fn watch(&mut self, handle: H, class: Class, effects: &mut Effects<H>) {
+        let to = Arc::new(vec![handle.clone()]);
+        let mut part = Event { snapshot: true, ..empty_event(class) };
+        if let Some(table) = self.table.class(class) {
+            for member in table.members() {
+                let Ok(instance) = Instance::new(member.instance) else { continue };
+                let id = ServiceId::new(class, instance);
+                let metadata = self.metadata.get(&id).cloned().unwrap_or_default();
+                part.joined.push(Joined { id, metadata });
+                if part.joined.len() == SNAPSHOT_PART {
+                    let full = Event { snapshot: true, ..empty_event(class) };
+                    let message = Control::Event(std::mem::replace(&mut part, full));
+                    effects.after.push(Effect::Tell { to: to.clone(), message });
+                }
+            }
+            let (master, epoch) = table.master();
+            let id = master
+                .and_then(|member| Instance::new(member.instance).ok())
+                .map(|instance| ServiceId::new(class, instance));
+            part.master = Some(Master { id, epoch });
+        }
+        part.complete = true;
+        effects.after.push(Effect::Tell { to, message: Control::Event(part) });
+        let watchers = Arc::make_mut(self.watchers.entry(class).or_default());
+        if watchers.iter().all(|watcher| watcher.session() != handle.session()) {
+            watchers.push(handle);
+        }
+    }
+
+    fn unwatch(&mut self, handle: &H, class: Option<Class>) {
+        let gone = |watchers: &mut Arc<Vec<H>>| {
+            Arc::make_mut(watchers).retain(|watcher| watcher.session() != handle.session());
+        };
+        match class {
+            Some(class) => self.watchers.get_mut(&class).into_iter().for_each(gone),
+            None => self.watchers.values_mut().for_each(gone),
+        }
+        self.watchers.retain(|_, watchers| !watchers.is_empty());
+    }
+
+    fn load(&self, handle: &H, load: Load) -> Result<(), Refusal> {
+        match self.table.find(load.id) {
+            Some(member) if member.handle.session() == handle.session() => {
+                member.set_load(load.load);
+                Ok(())
+            }
+            _ => Err(Refusal::new(
+                RefusalCode::NotRegistered,
+                format!("{} is not registered by this session", self.policies.id_name(load.id)),
+            )),
+        }
+    }
+
+    fn take_policies(&mut self, policies: Arc<Policies>) {
+        let classes: Vec<Class> = self.table.classes().map(ClassTable::class).collect();
+        self.policies = policies;
+        for class in classes {
+            let policy = self.policies.of(class).clone();
+            self.class_mut(class).set_policy(Arc::new(policy));
+        }
+    }
+
+    fn class_mut(&mut self, class: Class) -> &mut ClassTable<H> {
+        let policies = &self.policies;
+        self.table.class_mut(class, || ClassTable::new(class, Arc::new(policies.of(class).clone())))
+    }
+
+    fn already_registered(&self, id: ServiceId) -> Refusal {
+        Refusal::new(
+            RefusalCode::AlreadyRegistered,
+            format!("{} is registered by this session already", self.policies.id_name(id)),
+        )
+    }
+
+    fn unknown_class(&self, name: &str) -> Refusal {
+        let known: Vec<&str> = self.policies.names.values().map(String::as_str).collect();
+        let text = match known.as_slice() {
+            [] => format!(
+                "no class is named `{name}`: this router's configuration names none; use a number"
+            ),
+            known => format!("no class is named `{name}`; known are {}", known.join(", ")),
+        };
+        Refusal::new(RefusalCode::UnknownClass, text)
+    }
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: RefusalCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl<H> Default for Effects<H> {
+    fn default() -> Self {
+        Self { before: Vec::new(), after: Vec::new() }
+    }
+}
+
+fn empty_event(class: Class) -> Event {
+    Event {
+        class,
+        snapshot: false,
+        complete: false,
+        left: Vec::new(),
+        joined: Vec::new(),
+        master: None,
+    }
+}
+
+/// How many instances one message of a snapshot lists: a few ten KiB of MessagePack.
+const SNAPSHOT_PART: usize = 2_048;

@@ -1,0 +1,158 @@
+//! What the node and the router say to each other: one function for each message.
+
+use switchboard_protocol::RefusalCode;
+use switchboard_protocol::control::LeftReason;
+use switchboard_protocol::control::{
+    Control, ControlError, Hello, Ping, Register, Registered, Unregister, Unregistered, Welcome,
+};
+use switchboard_protocol::limits::{MISSED_HEARTBEATS, VERSION};
+use tracing::{debug, info};
+
+use super::{End, Session};
+use crate::registry::{Change, Refusal};
+
+impl Session {
+    /// Answers a control message. An answer of `Some` ends the session.
+    pub(super) async fn control(&mut self, body: &[u8]) -> Option<End> {
+        let message = match Control::decode(body) {
+            Ok(message) => message,
+            Err(error) if self.registered => {
+                self.refuse(&undecodable(&error), None);
+                return None;
+            }
+            Err(error) => return Some(End::NotAdmitted(undecodable(&error), Some(0))),
+        };
+        match message {
+            Control::Hello(hello) if !self.registered => return self.hello(hello).await,
+            _ if !self.registered => return Some(self.hello_expected()),
+            Control::Register(register) => self.register(register).await,
+            Control::Unregister(unregister) => self.unregister(unregister).await,
+            Control::Load(load) => {
+                let handle = self.source.mailbox.clone();
+                let change = Change::Load { handle, load };
+                if let Err(refusal) = self.shared.registrar.ask(change).await {
+                    self.refuse(&refusal, None);
+                }
+            }
+            Control::Watch(watch) => {
+                self.watches = true;
+                let handle = self.source.mailbox.clone();
+                self.shared.registrar.tell(Change::Watch { handle, class: watch.class }).await;
+            }
+            Control::Unwatch(watch) => {
+                let (handle, class) = (self.source.mailbox.clone(), Some(watch.class));
+                self.shared.registrar.tell(Change::Unwatch { handle, class }).await;
+            }
+            Control::Ping(ping) => self.push(&Control::Pong(Ping { nonce: ping.nonce })),
+            Control::Pong(_) => {}
+            other => {
+                let text = format!("control message `{}` is not for a node to send", other.name());
+                let text = match other {
+                    Control::Hello(_) => "a session says Hello once".to_owned(),
+                    _ => text,
+                };
+                self.refuse(&Refusal::new(RefusalCode::InvalidMessage, text), None);
+            }
+        }
+        None
+    }
+
+    pub(super) fn hello_expected(&self) -> End {
+        let text = "the first frame of a session is Hello, a control frame";
+        End::NotAdmitted(Refusal::new(RefusalCode::HandshakeExpected, text), Some(self.offset))
+    }
+
+    async fn hello(&mut self, hello: Hello) -> Option<End> {
+        if hello.version != VERSION {
+            let text = format!(
+                "protocol version {} is not spoken here: this router speaks {VERSION}",
+                hello.version
+            );
+            return Some(End::NotAdmitted(Refusal::new(RefusalCode::Version, text), Some(0)));
+        }
+        if self.shared.is_draining() {
+            let text = "this router is about to leave";
+            return Some(End::NotAdmitted(Refusal::new(RefusalCode::Draining, text), None));
+        }
+        let settings = self.shared.settings.load_full();
+        let heartbeat_ms = settings.heartbeat.grant(hello.heartbeat_ms);
+        let welcome = Welcome {
+            version: VERSION,
+            router: self.shared.name.clone(),
+            session: self.source.mailbox.session(),
+            ids: Vec::new(),
+            classes: settings.policies.names.clone(),
+            heartbeat_ms,
+            max_frame: settings.limits.max_frame_bytes,
+            max_services: settings.limits.max_services_per_session as u32,
+            routers: Vec::new(),
+        };
+        let change = Change::Register {
+            handle: self.source.mailbox.clone(),
+            incarnation: hello.incarnation,
+            services: hello.services,
+            held: 0,
+        };
+        // The registrar sends Welcome itself: after it, and before anything that the table brings.
+        match self.shared.registrar.admit(change, welcome).await {
+            Ok(ids) => self.source.ids = ids,
+            Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
+        }
+        self.registered = true;
+        self.incarnation = hello.incarnation;
+        let session = self.source.mailbox.session();
+        for id in &self.source.ids {
+            debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
+        }
+        let silence = self.shared.clock.ticks(heartbeat_ms.saturating_mul(MISSED_HEARTBEATS));
+        self.source.mailbox.set_registered(silence);
+        self.shared.watchdog.expect_heartbeats(&self.source.mailbox, &self.shared.clock);
+        for class in hello.watch {
+            self.watches = true;
+            let handle = self.source.mailbox.clone();
+            self.shared.registrar.tell(Change::Watch { handle, class }).await;
+        }
+        None
+    }
+
+    async fn register(&mut self, register: Register) {
+        let Register { request, services } = register;
+        let change = Change::Register {
+            handle: self.source.mailbox.clone(),
+            incarnation: self.incarnation,
+            services,
+            held: self.source.ids.len(),
+        };
+        match self.shared.registrar.ask(change).await {
+            Ok(ids) => {
+                self.source.ids.extend_from_slice(&ids);
+                self.push(&Control::Registered(Registered { request, ids }));
+            }
+            Err(refusal) => self.refuse(&refusal, Some(request)),
+        }
+    }
+
+    async fn unregister(&mut self, unregister: Unregister) {
+        let Unregister { request, ids } = unregister;
+        if let Some(id) = ids.iter().find(|id| !self.source.ids.contains(id)) {
+            let text = format!("{id} is not registered by this session");
+            let refusal = Refusal::new(RefusalCode::NotRegistered, text);
+            return self.refuse(&refusal, Some(request));
+        }
+        self.source.ids.retain(|id| !ids.contains(id));
+        info!(session = self.source.mailbox.session(), ?ids, "unregistered");
+        let handle = self.source.mailbox.clone();
+        let change = Change::Unregister { handle, ids, reason: LeftReason::Unregistered };
+        // Nothing can be refused here; the answer says that the table is published.
+        let _ = self.shared.registrar.ask(change).await;
+        self.push(&Control::Unregistered(Unregistered { request }));
+    }
+}
+
+fn undecodable(error: &ControlError) -> Refusal {
+    let code = match error {
+        ControlError::Unknown(_) => RefusalCode::UnknownMessage,
+        _ => RefusalCode::InvalidMessage,
+    };
+    Refusal::new(code, error.to_string())
+}

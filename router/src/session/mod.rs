@@ -1,0 +1,281 @@
+//! One connection: its handshake, its traffic, its end.
+//!
+//! One task per session reads and writes. It never waits for another session: a full mailbox stops its
+//! reading, not its writing.
+//!
+//! - [`traffic`]: bytes in, frames out, until something else is to be done;
+//! - [`dialogue`]: what the node and the router say to each other.
+
+mod dialogue;
+mod traffic;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use switchboard_protocol::control::{Control, GoAway, GoAwayReason, LeftReason, Refused};
+use switchboard_protocol::{RefusalCode, ServiceId};
+use tracing::{debug, info, warn};
+
+use crate::forward::local::Local;
+use crate::forward::{self, Source};
+use crate::mailbox::{Ending, Mailbox};
+use crate::registry::{Change, Refusal};
+use crate::shared::Shared;
+use crate::stream::{Accepted, ReadHalf};
+
+/// The task's own part of a session. Others know it by its mailbox alone.
+#[derive(Debug)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    source: Source,
+    reader: ReadHalf,
+    /// What was read but is not forwarded: part of a frame, or what came behind a control frame.
+    tail: Vec<u8>,
+    /// The tail holds more than part of a frame.
+    backlog: bool,
+    /// Bytes of an oversized frame that are still to be passed over.
+    skip: u64,
+    /// How many bytes of the stream were used.
+    offset: u64,
+    /// Its own mailbox is so full of answers that it reads no more.
+    clogged: bool,
+    watches: bool,
+    registered: bool,
+    incarnation: u64,
+    owner: Option<std::task::Waker>,
+}
+
+/// What the traffic stopped for.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A control message.
+    Control(Bytes),
+    /// The session is over.
+    End(End),
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The peer closed its side, or the socket failed.
+    Disconnected,
+    /// What came can't be read.
+    Malformed(String, u64),
+    /// Hello was refused, or something else came first.
+    NotAdmitted(Refusal, Option<u64>),
+    /// Its last id went to a newer incarnation.
+    Replaced,
+    /// Someone else decided it.
+    Asked(Ending),
+}
+
+/// Runs a connection from its acceptance to its end.
+pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
+    let (reader, writer) = match accepted.into_halves() {
+        Ok(halves) => halves,
+        Err(error) => return debug!(%error, "connection failed before it began"),
+    };
+    let limit = shared.settings.load().limits.max_connections;
+    let Some((slot, number)) = shared.sessions.open(limit) else {
+        warn!(limit, "connection refused: limits.max_connections is reached");
+        let text = format!("this router takes {limit} connections at most");
+        let refusal = Refusal::new(RefusalCode::LimitExceeded, text);
+        // A fresh socket takes a short frame whole; if it does not, the peer sees the end of it.
+        let _ = writer.try_write(&refused(&refusal, None, None).to_frame().to_bytes());
+        return;
+    };
+    let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+    shared.sessions.seat(&mailbox);
+    mailbox.heard(shared.clock.now());
+    shared.watchdog.expect_hello(&mailbox, &shared);
+    let mut session = Session {
+        shared,
+        source: Source { mailbox, ids: Vec::new(), held: Vec::new(), spoofed: None },
+        reader,
+        tail: Vec::new(),
+        backlog: false,
+        skip: 0,
+        offset: 0,
+        clogged: false,
+        watches: false,
+        registered: false,
+        incarnation: 0,
+        owner: None,
+    };
+    let end = session.run().await;
+    // Boxed: what happens once at the end shall not make every idle session's task larger.
+    Box::pin(session.finish(end)).await;
+}
+
+impl Session {
+    async fn run(&mut self) -> End {
+        for step in 1_u32.. {
+            match poll_fn(|cx| Local::with(|local| self.poll_traffic(cx, local))).await {
+                Step::Control(body) => {
+                    if let Some(end) = Box::pin(self.control(&body)).await {
+                        return end;
+                    }
+                }
+                Step::End(end) => return end,
+            }
+            // A read may hold thousands of control frames; the others' turn comes in between.
+            if step % STEPS_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        End::Disconnected
+    }
+
+    /// Leaves the table, says why, lets the peer read what it still can, and lets go.
+    async fn finish(mut self, end: End) {
+        self.log(&end);
+        let mailbox = self.source.mailbox.clone();
+        let farewell = self.farewell(&end);
+        let ids = std::mem::take(&mut self.source.ids);
+        if self.watches {
+            let change = Change::Unwatch { handle: mailbox.clone(), class: None };
+            self.shared.registrar.tell(change).await;
+        }
+        if !ids.is_empty() {
+            let reason = end.left_reason();
+            let change = Change::Unregister { handle: mailbox.clone(), ids, reason };
+            // Nothing to refuse: ids that the session does not hold any more are passed over.
+            let _ = self.shared.registrar.ask(change).await;
+        }
+        if let Some(message) = farewell {
+            self.push(&message);
+        }
+        let patience = match end {
+            End::Asked(Ending::SlowConsumer | Ending::Broken | Ending::HeartbeatLost) => None,
+            _ => Some(LINGER),
+        };
+        if let Some(patience) = patience {
+            let _ = tokio::time::timeout(patience, poll_fn(|cx| self.poll_drained(cx))).await;
+        }
+        mailbox.close();
+        poll_fn(|cx| {
+            mailbox.set_owner(cx.waker());
+            Local::with(|local| {
+                if !mailbox.abandon(&mut local.out) {
+                    return std::task::Poll::Pending;
+                }
+                forward::drop_held(&mut self.source, local);
+                let table = local.load_table();
+                forward::send_reports(&table, local);
+                std::task::Poll::Ready(())
+            })
+        })
+        .await;
+        if !matches!(end, End::Disconnected) && patience.is_some() {
+            // Closing a socket with unread bytes resets it, and the peer may lose the farewell.
+            let _ = tokio::time::timeout(LINGER, poll_fn(|cx| self.poll_discard(cx))).await;
+        }
+    }
+
+    fn log(&self, end: &End) {
+        let session = self.source.mailbox.session();
+        let ids = Names(&self.source.ids, &self.shared);
+        match end {
+            End::Disconnected => info!(session, %ids, "disconnected"),
+            End::Malformed(why, offset) => {
+                warn!(session, %ids, offset, why, "closed: malformed input");
+            }
+            End::NotAdmitted(refusal, _) => {
+                warn!(session, code = %refusal.code, why = %refusal, "not admitted");
+            }
+            End::Replaced => info!(session, "closed: replaced by a newer incarnation"),
+            End::Asked(Ending::SlowConsumer) => {
+                let pending = self.source.mailbox.pending();
+                warn!(session, %ids, pending, "closed: slow consumer");
+            }
+            End::Asked(Ending::HeartbeatLost) => warn!(session, %ids, "closed: heartbeat lost"),
+            End::Asked(ending) => info!(session, %ids, ?ending, "closed"),
+        }
+    }
+
+    /// What the peer is told at the end, if there is anything to tell.
+    fn farewell(&self, end: &End) -> Option<Control> {
+        let go_away = |reason| Control::GoAway(GoAway { reason, reconnect_after_ms: None });
+        let come_back = |reason| Control::GoAway(GoAway { reason, reconnect_after_ms: Some(0) });
+        Some(match end {
+            End::Disconnected | End::Asked(Ending::Broken) => return None,
+            End::Malformed(why, offset) => {
+                Local::with(|local| local.out.counters.malformed.increment());
+                refused(&Refusal::new(RefusalCode::Malformed, why), Some(*offset), None)
+            }
+            End::NotAdmitted(refusal, offset) => {
+                Local::with(|local| local.out.counters.handshakes_failed.increment());
+                refused(refusal, *offset, None)
+            }
+            End::Replaced => go_away(GoAwayReason::Replaced),
+            End::Asked(Ending::HandshakeTimeout) => {
+                Local::with(|local| local.out.counters.handshakes_failed.increment());
+                let text = "no Hello came in time: it is the first frame of a session";
+                refused(&Refusal::new(RefusalCode::HandshakeTimeout, text), None, None)
+            }
+            End::Asked(Ending::SlowConsumer) => come_back(GoAwayReason::SlowConsumer),
+            End::Asked(Ending::HeartbeatLost) => come_back(GoAwayReason::HeartbeatLost),
+            End::Asked(Ending::Shutdown) => come_back(GoAwayReason::Shutdown),
+        })
+    }
+
+    /// Sends a message to the peer.
+    fn push(&self, message: &Control) {
+        let frame = message.to_frame().to_bytes();
+        Local::with(|local| self.source.mailbox.push(&frame, &mut local.out));
+    }
+
+    fn refuse(&self, refusal: &Refusal, request: Option<u32>) {
+        Local::with(|local| self.refuse_with(refusal, None, request, local));
+    }
+
+    fn refuse_with(
+        &self,
+        refusal: &Refusal,
+        offset: Option<u64>,
+        request: Option<u32>,
+        local: &mut Local,
+    ) {
+        let mailbox = &self.source.mailbox;
+        debug!(session = mailbox.session(), code = %refusal.code, %refusal, "refused");
+        mailbox.push(&refused(refusal, offset, request).to_frame().to_bytes(), &mut local.out);
+    }
+}
+
+fn refused(refusal: &Refusal, offset: Option<u64>, request: Option<u32>) -> Control {
+    let (code, text) = (refusal.code.raw(), refusal.text.clone());
+    Control::Refused(Refused { code, text, offset, request })
+}
+
+impl End {
+    fn left_reason(&self) -> LeftReason {
+        match self {
+            Self::Disconnected | Self::NotAdmitted(..) | Self::Asked(Ending::Broken) => {
+                LeftReason::Disconnected
+            }
+            Self::Malformed(..) => LeftReason::Malformed,
+            Self::Replaced => LeftReason::Replaced,
+            Self::Asked(Ending::SlowConsumer) => LeftReason::SlowConsumer,
+            Self::Asked(Ending::HeartbeatLost) => LeftReason::HeartbeatLost,
+            Self::Asked(Ending::HandshakeTimeout | Ending::Shutdown) => LeftReason::Closed,
+        }
+    }
+}
+
+/// Ids as people know them, for a log line.
+struct Names<'a>(&'a [ServiceId], &'a Shared);
+
+impl std::fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let policies = &self.1.settings.load().policies;
+        let names: Vec<String> = self.0.iter().map(|id| policies.id_name(*id)).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// How many control frames a session may have answered before the others' turn comes.
+const STEPS_PER_TURN: u32 = 32;
+/// How long a session that ends may take to read what it is still sent.
+const LINGER: Duration = Duration::from_secs(2);

@@ -1,0 +1,280 @@
+//! Bytes in, frames out: what a session's task does each time it is polled.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use switchboard_protocol::header::HeaderError;
+use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
+use switchboard_protocol::{FixedHeader, Flags, Kind, Reason, RefusalCode};
+
+use super::{End, Session, Step};
+use crate::counters::{Bucket, Outcome};
+use crate::forward::local::Local;
+use crate::forward::{self, Stop};
+use crate::mailbox::runs::Frame;
+use crate::registry::Refusal;
+
+impl Session {
+    /// Forwards what comes until something else is to be done.
+    pub(super) fn poll_traffic(&mut self, cx: &mut Context<'_>, local: &mut Local) -> Poll<Step> {
+        self.become_owner(cx);
+        if let Some(end) = self.news() {
+            return Poll::Ready(Step::End(end));
+        }
+        self.poll_flush(cx, local);
+        if !self.may_read(cx, local) {
+            return Poll::Pending;
+        }
+        if self.backlog {
+            let tail = std::mem::take(&mut self.tail);
+            self.backlog = false;
+            if let Some(step) = self.take_in(&tail, cx, local) {
+                return Poll::Ready(step);
+            }
+            if !self.may_read(cx, local) {
+                return Poll::Pending;
+            }
+        }
+        let mut scratch = std::mem::take(&mut local.scratch);
+        let polled = self.poll_input(&mut scratch, cx, local);
+        local.scratch = scratch;
+        polled
+    }
+
+    /// Reads until the socket has nothing more, but only once as much as the scratch buffer holds, so
+    /// that a sender that never pauses leaves the others their turn.
+    fn poll_input(
+        &mut self,
+        scratch: &mut [u8],
+        cx: &mut Context<'_>,
+        local: &mut Local,
+    ) -> Poll<Step> {
+        loop {
+            // A short tail goes in front of what is read; a long one, part of a large frame, grows
+            // where it is.
+            let joined = self.tail.len() <= scratch.len() / 2;
+            let start = if joined { self.tail.len() } else { 0 };
+            scratch[..start].copy_from_slice(&self.tail[..start]);
+            let room = scratch.len() - start;
+            let n = match ready!(self.reader.poll_read(cx, &mut scratch[start..])) {
+                Ok(0) | Err(_) => return Poll::Ready(Step::End(End::Disconnected)),
+                Ok(n) => n,
+            };
+            self.source.mailbox.heard(self.shared.clock.now());
+            local.out.counters.reads.increment();
+            let step = if joined {
+                self.tail.clear();
+                self.take_in(&scratch[..start + n], cx, local)
+            } else {
+                let mut tail = std::mem::take(&mut self.tail);
+                tail.extend_from_slice(&scratch[..n]);
+                self.take_in_grown(tail, cx, local)
+            };
+            if let Some(step) = step {
+                return Poll::Ready(step);
+            }
+            if !self.may_read(cx, local) {
+                return Poll::Pending;
+            }
+            if n == room {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// A large frame that was read in parts: forwarded when it is whole, without another copy.
+    fn take_in_grown(
+        &mut self,
+        tail: Vec<u8>,
+        cx: &mut Context<'_>,
+        local: &mut Local,
+    ) -> Option<Step> {
+        let whole = tail
+            .first_chunk()
+            .is_some_and(|length| u32::from_le_bytes(*length) as usize <= tail.len());
+        if !whole {
+            self.tail = tail;
+            return None;
+        }
+        self.take_in(&tail, cx, local)
+    }
+
+    /// Forwards the frames in `bytes` and keeps the rest.
+    fn take_in(&mut self, bytes: &[u8], cx: &mut Context<'_>, local: &mut Local) -> Option<Step> {
+        let bytes = self.pass_over(bytes);
+        if !self.registered
+            && let Some(step) = self.check_first(bytes)
+        {
+            return Some(step);
+        }
+        let max_frame = self.shared.max_frame();
+        let (used, stop) = forward::forward(bytes, &mut self.source, max_frame, cx.waker(), local);
+        if let Some(spoofed) = self.source.spoofed.take() {
+            let offset = self.offset + spoofed.at as u64;
+            self.refuse_with(&spoofed.refusal(), Some(offset), None, local);
+        }
+        self.offset += used as u64;
+        let rest = &bytes[used..];
+        match stop {
+            Stop::Incomplete => {
+                self.keep(rest, false);
+                None
+            }
+            Stop::Control(length) if length > MAX_CONTROL_FRAME as usize => {
+                let why = format!(
+                    "control frame of {length} bytes is over the limit of {MAX_CONTROL_FRAME}"
+                );
+                Some(Step::End(End::Malformed(why, self.offset)))
+            }
+            Stop::Control(length) => {
+                let body = Bytes::copy_from_slice(&rest[FIXED_HEADER..length]);
+                self.offset += length as u64;
+                self.keep(&rest[length..], true);
+                Some(Step::Control(body))
+            }
+            Stop::TooLarge(header) => {
+                let refusal = too_large(&header, rest, max_frame, local);
+                self.refuse_with(&refusal, Some(self.offset), None, local);
+                self.skip = header.length.into();
+                let rest = self.pass_over(rest);
+                self.keep(rest, true);
+                // What follows is taken in when the session is polled again.
+                cx.waker().wake_by_ref();
+                None
+            }
+            Stop::Malformed(why) => Some(Step::End(End::Malformed(why, self.offset))),
+        }
+    }
+
+    /// Passes over what is left of an oversized frame.
+    fn pass_over<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        self.offset += skipped;
+        &bytes[skipped as usize..]
+    }
+
+    /// Before Hello only a control frame may come.
+    fn check_first(&mut self, bytes: &[u8]) -> Option<Step> {
+        match FixedHeader::parse(bytes, MAX_CONTROL_FRAME) {
+            Ok(None) => None,
+            Ok(Some(header)) if header.kind == Kind::Control => None,
+            Ok(Some(_)) | Err(HeaderError::TooLarge { .. }) => {
+                Some(Step::End(self.hello_expected()))
+            }
+            Err(error) => Some(Step::End(End::Malformed(error.to_string(), self.offset))),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8], backlog: bool) {
+        self.backlog = backlog && !bytes.is_empty();
+        if bytes.is_empty() && self.tail.capacity() > MAX_IDLE_TAIL {
+            self.tail = Vec::new();
+        }
+        self.tail.clear();
+        self.tail.extend_from_slice(bytes);
+    }
+
+    // ---- what comes before reading ---------------------------------------------------------------
+
+    fn become_owner(&mut self, cx: &Context<'_>) {
+        // ORDER: the waker is registered before anything is looked at that others set and then wake.
+        if !self.owner.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.source.mailbox.set_owner(cx.waker());
+            self.owner = Some(cx.waker().clone());
+        }
+    }
+
+    /// What others decided about this session meanwhile.
+    fn news(&mut self) -> Option<End> {
+        let mailbox = &self.source.mailbox;
+        if !mailbox.has_news() {
+            return None;
+        }
+        let replaced = mailbox.take_replaced();
+        self.source.ids.retain(|id| !replaced.contains(id));
+        if let Some(ending) = mailbox.ending() {
+            return Some(End::Asked(ending));
+        }
+        (self.source.ids.is_empty() && !replaced.is_empty()).then_some(End::Replaced)
+    }
+
+    /// Writes on where the socket was full.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, local: &mut Local) {
+        while self.source.mailbox.wants_write() {
+            match self.reader.poll_write_ready(cx) {
+                Poll::Ready(_) => self.source.mailbox.flush_unblocked(&mut local.out),
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// Whether nothing that this session caused has to be dealt with before it may cause more.
+    fn may_read(&mut self, cx: &Context<'_>, local: &mut Local) -> bool {
+        let mailbox = self.source.mailbox.clone();
+        if !self.source.held.is_empty() {
+            if !forward::retry_held(&mut self.source, cx.waker(), local) {
+                if !mailbox.is_paused() {
+                    local.out.counters.pauses.increment();
+                    mailbox.set_paused(true);
+                    self.shared.watchdog.comfort(&mailbox);
+                }
+                self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
+                return false;
+            }
+            mailbox.heard(self.shared.clock.now());
+            mailbox.set_paused(false);
+        }
+        // Answers and reports that the peer does not read pile up in its own mailbox.
+        self.clogged =
+            (self.clogged || mailbox.wants_write()) && mailbox.control_backlog() > CLOGGED;
+        !self.clogged
+    }
+
+    // ---- at the end --------------------------------------------------------------------------------
+
+    /// Waits until everything is written, or can't be.
+    pub(super) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.become_owner(cx);
+        Local::with(|local| {
+            self.poll_flush(cx, local);
+            let mailbox = &self.source.mailbox;
+            if mailbox.is_drained() || mailbox.ending() == Some(crate::mailbox::Ending::Broken) {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Reads what the peer still sends, and forgets it.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Local::with(|local| {
+            loop {
+                match ready!(self.reader.poll_read(cx, &mut local.scratch)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {}
+                }
+            }
+        })
+    }
+}
+
+fn too_large(header: &FixedHeader, bytes: &[u8], max: u32, local: &mut Local) -> Refusal {
+    if let Some(bucket) = Bucket::of(header.kind, header.target) {
+        local.out.counters.received(bucket, 1, header.length as usize);
+        local.out.counters.ended(bucket, Outcome::TooLarge, 1);
+    }
+    if header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
+        local.out.report(&Frame { header: *header, bytes, at: 0 }, Reason::TooLarge, 0);
+        let table = local.load_table();
+        forward::send_reports(&table, local);
+    }
+    let text = format!("frame of {} bytes is over the limit of {max}; skipped", header.length);
+    Refusal::new(RefusalCode::FrameTooLarge, text)
+}
+
+/// A tail that has grown beyond this is given back when it is empty.
+const MAX_IDLE_TAIL: usize = 4 << 10;
+/// A session with more than this in its own mailbox is not read until it has read some of it.
+const CLOGGED: usize = 1 << 20;

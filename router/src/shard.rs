@@ -1,0 +1,64 @@
+//! A shard: one thread with its own runtime, its own tools, and the sessions that it was dealt.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+
+use crate::counters::Counters;
+use crate::forward::local::{Local, Published};
+
+/// A running shard.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    /// Where to spawn its sessions.
+    pub handle: Handle,
+    /// Ends when the shard has.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts a thread that runs tasks with tools of its own until `stop` says so.
+pub(crate) fn start(
+    name: String,
+    published: Arc<Published>,
+    counters: Arc<Counters>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<Shard> {
+    let runtime = runtime()?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        Local::new(published, counters, SmallRng::seed_from_u64(rand::random())).install();
+        runtime.spawn(flush_forever());
+        // The sender is dropped with the router, which is as good as a stop.
+        let _ = runtime.block_on(stop.wait_for(|stop| *stop));
+        drop(runtime);
+    })?;
+    Ok(Shard { handle, thread })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    // The runtime looks for new input after every few tasks: the more sockets it finds ready at once,
+    // the more frames go out in one write.
+    Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()
+}
+
+/// Writes the dirty mailboxes out. It is woken by the first that becomes dirty, so it runs after the
+/// tasks that are ready with it, and one write takes what all of them had for a mailbox.
+async fn flush_forever() {
+    poll_fn(|cx| {
+        Local::with(|local| {
+            local.out.set_flusher(cx.waker());
+            local.out.flush();
+        });
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+const EVENT_INTERVAL: u32 = 8;

@@ -1,0 +1,119 @@
+//! What all threads of a router share, and the few numbers in it that change while it runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::config::{Config, Drain, Heartbeat, Limits};
+use crate::counters::Counters;
+use crate::forward::local::Published;
+use crate::policy::Policies;
+use crate::registrar::Registrar;
+use crate::sessions::Sessions;
+use crate::watchdog::Watchdog;
+
+/// Shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub name: String,
+    pub settings: ArcSwap<Settings>,
+    pub published: Arc<Published>,
+    pub sessions: Arc<Sessions>,
+    pub registrar: Registrar,
+    pub watchdog: Watchdog,
+    pub clock: Clock,
+    /// One for each thread that forwards or sends.
+    pub counters: Vec<Arc<Counters>>,
+    max_frame: AtomicU32,
+    draining: AtomicBool,
+}
+
+/// What a reload may change.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub limits: Limits,
+    pub heartbeat: Heartbeat,
+    pub drain: Drain,
+    pub policies: Arc<Policies>,
+}
+
+/// Coarse time: cheap to read on every read from a socket.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    tick: AtomicU32,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, registrar: Registrar, counters: Vec<Arc<Counters>>) -> Self {
+        Self {
+            name: config.name.clone(),
+            settings: ArcSwap::from_pointee(Settings::of(config)),
+            published: Arc::default(),
+            sessions: Arc::default(),
+            registrar,
+            watchdog: Watchdog::default(),
+            clock: Clock { start: Instant::now(), tick: AtomicU32::new(0) },
+            counters,
+            max_frame: AtomicU32::new(config.limits.max_frame_bytes),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The longest frame that sessions may send now.
+    #[inline]
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.max_frame.load(Relaxed)
+    }
+
+    /// Takes what a reload may change.
+    pub(crate) fn take_settings(&self, config: &Config) {
+        self.settings.store(Arc::new(Settings::of(config)));
+        self.max_frame.store(config.limits.max_frame_bytes, Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// From here on nobody new is let in.
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        Self {
+            limits: config.limits,
+            heartbeat: config.heartbeat,
+            drain: config.drain,
+            policies: Arc::new(config.policies()),
+        }
+    }
+}
+
+impl Clock {
+    /// Ticks since the start.
+    #[inline]
+    pub(crate) fn now(&self) -> u32 {
+        self.tick.load(Relaxed)
+    }
+
+    /// Moves on to the present. Only the watchdog does.
+    pub(crate) fn advance(&self) -> u32 {
+        let now = (self.start.elapsed().as_millis() / TICK.as_millis()) as u32;
+        self.tick.store(now, Relaxed);
+        now
+    }
+
+    /// How many ticks some milliseconds are, rounded up, and one for the tick that has begun.
+    pub(crate) fn ticks(&self, ms: u32) -> u32 {
+        ms.div_ceil(TICK.as_millis() as u32) + 1
+    }
+}
+
+/// How fine the coarse time is.
+pub(crate) const TICK: Duration = Duration::from_millis(100);

@@ -1,0 +1,57 @@
+//! The table of instances by class. The registry is its only writer and publishes a snapshot after
+//! every batch of changes; shards read snapshots and never wait.
+//!
+//! - [`sequence`]: the members of one class, ascending, shared between snapshots;
+//! - [`class`]: one class: its members, policy, master, and how a mode picks among them;
+//! - [`rendezvous`]: which instance a key belongs to by highest random weight.
+
+pub mod class;
+pub mod rendezvous;
+pub mod sequence;
+
+use std::sync::Arc;
+
+use switchboard_protocol::{Class, ServiceId};
+
+pub use class::{ClassTable, Pick};
+pub use sequence::Member;
+
+/// One snapshot of all classes. `H` is how a member is reached: a mailbox, or a number in tests.
+#[derive(Debug, Clone)]
+pub struct Table<H> {
+    classes: Vec<Option<Arc<ClassTable<H>>>>,
+}
+
+impl<H> Default for Table<H> {
+    fn default() -> Self {
+        Self { classes: (0..=u8::MAX).map(|_| None).collect() }
+    }
+}
+
+impl<H: Clone> Table<H> {
+    /// A class that has, or had, members.
+    #[inline]
+    pub fn class(&self, class: Class) -> Option<&ClassTable<H>> {
+        self.classes[usize::from(class.raw())].as_deref()
+    }
+
+    /// The member with an id.
+    pub fn find(&self, id: ServiceId) -> Option<&Member<H>> {
+        self.class(id.class())?.find(id.instance().raw())
+    }
+
+    /// All classes that have, or had, members.
+    pub fn classes(&self) -> impl Iterator<Item = &ClassTable<H>> {
+        self.classes.iter().flatten().map(|class| &**class)
+    }
+
+    /// A class to change. It is copied if a snapshot shares it.
+    pub(crate) fn class_mut(
+        &mut self,
+        class: Class,
+        new: impl FnOnce() -> ClassTable<H>,
+    ) -> &mut ClassTable<H> {
+        let slot = &mut self.classes[usize::from(class.raw())];
+        Arc::make_mut(slot.get_or_insert_with(|| Arc::new(new())))
+    }
+}

@@ -1,0 +1,411 @@
+//! The members of one class in ascending order, shared between snapshots.
+//!
+//! A tree of three fixed levels: leaves of members, branches of leaves, and the root. A change copies
+//! one leaf, one branch and the root's list of branches, whatever the size of the class, and leaves
+//! every published snapshot as it was. Each level counts what lies below it, so that the k-th slot,
+//! the k-th live member and a point on the scale of weights are found by descending.
+//!
+//! A slot is a member or the hole that one left behind. Nothing here knows of modes or policies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// One live instance of a class.
+#[derive(Debug)]
+pub struct Member<H> {
+    /// Its instance number.
+    pub instance: u32,
+    /// Its share of Random frames.
+    pub weight: u16,
+    /// What it reported last. Only the registry stores; any shard reads.
+    load: AtomicU32,
+    /// How to reach it.
+    pub handle: H,
+}
+
+/// The ordered members and holes of a class.
+#[derive(Debug, Clone)]
+pub struct Sequence<H> {
+    branches: Vec<Arc<Branch<H>>>,
+    index: Index,
+}
+
+/// What a part of the sequence holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Members and holes.
+    pub slots: u32,
+    /// Members.
+    pub live: u32,
+    /// The sum of the members' weights.
+    pub weight: u64,
+}
+
+/// A slot as a descent finds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a, H> {
+    /// Its member, unless it is a hole.
+    pub member: Option<&'a Member<H>>,
+    /// How many live members stand before it.
+    pub live_before: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Branch<H> {
+    leaves: Vec<Arc<Leaf<H>>>,
+    index: Index,
+}
+
+#[derive(Debug, Clone)]
+struct Leaf<H> {
+    instances: Vec<u32>,
+    slots: Vec<Option<Member<H>>>,
+    count: Count,
+}
+
+/// The first instance of each part, and what lies before it; `total` is all of them.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    firsts: Vec<u32>,
+    before: Vec<Count>,
+    total: Count,
+}
+
+impl<H> Member<H> {
+    /// A member that has reported no load.
+    pub fn new(instance: u32, weight: u16, handle: H) -> Self {
+        Self { instance, weight, load: AtomicU32::new(0), handle }
+    }
+
+    /// What it reported last.
+    pub fn load(&self) -> u32 {
+        self.load.load(Relaxed)
+    }
+
+    /// Notes a report, in place: readers of older snapshots see it too.
+    pub fn set_load(&self, load: u32) {
+        self.load.store(load, Relaxed);
+    }
+}
+
+impl<H: Clone> Clone for Member<H> {
+    fn clone(&self) -> Self {
+        Self {
+            instance: self.instance,
+            weight: self.weight,
+            load: AtomicU32::new(self.load()),
+            handle: self.handle.clone(),
+        }
+    }
+}
+
+impl<H> Default for Sequence<H> {
+    fn default() -> Self {
+        Self { branches: Vec::new(), index: Index::default() }
+    }
+}
+
+impl<H: Clone> Sequence<H> {
+    /// What it holds.
+    pub fn count(&self) -> Count {
+        self.index.total
+    }
+
+    /// The member with this instance number.
+    #[inline]
+    pub fn find(&self, instance: u32) -> Option<&Member<H>> {
+        let branch = self.branches.get(self.index.part_of(instance)?)?;
+        let leaf = branch.leaves.get(branch.index.part_of(instance)?)?;
+        leaf.slots[leaf.position(instance).ok()?].as_ref()
+    }
+
+    /// The k-th slot in ascending order, from 0.
+    pub fn slot(&self, k: u32) -> Option<Found<'_, H>> {
+        let (leaf, rest, before) = self.descend(k.into(), |count| count.slots.into())?;
+        let k = rest as usize;
+        let here = leaf.slots[..k].iter().filter(|slot| slot.is_some()).count() as u32;
+        Some(Found { member: leaf.slots.get(k)?.as_ref(), live_before: before.live + here })
+    }
+
+    /// The k-th live member in ascending order, from 0.
+    pub fn live(&self, k: u32) -> Option<&Member<H>> {
+        let (leaf, rest, _) = self.descend(k.into(), |count| count.live.into())?;
+        if leaf.count.live == leaf.count.slots {
+            return leaf.slots.get(rest as usize)?.as_ref();
+        }
+        leaf.members().nth(rest as usize)
+    }
+
+    /// The member in whose share the point `at` of `0..weight` falls.
+    pub fn weighted(&self, at: u64) -> Option<&Member<H>> {
+        let (leaf, mut rest, _) = self.descend(at, |count| count.weight)?;
+        leaf.members().find(|member| {
+            let inside = rest < u64::from(member.weight);
+            rest = rest.saturating_sub(member.weight.into());
+            inside
+        })
+    }
+
+    /// How many live members have an instance below this one.
+    pub fn live_below(&self, instance: u32) -> u32 {
+        let Some(b) = self.index.part_of(instance) else { return 0 };
+        let branch = &self.branches[b];
+        let before = self.index.before[b].live;
+        let Some(l) = branch.index.part_of(instance) else { return before };
+        let leaf = &branch.leaves[l];
+        let (Ok(at) | Err(at)) = leaf.position(instance);
+        let here = leaf.slots[..at].iter().filter(|slot| slot.is_some()).count() as u32;
+        before + branch.index.before[l].live + here
+    }
+
+    /// All live members, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Member<H>> {
+        self.branches.iter().flat_map(|branch| &branch.leaves).flat_map(|leaf| leaf.members())
+    }
+
+    /// All slots' instances, ascending, holes among them.
+    pub fn instances(&self) -> impl Iterator<Item = u32> {
+        self.branches
+            .iter()
+            .flat_map(|branch| &branch.leaves)
+            .flat_map(|leaf| leaf.instances.iter().copied())
+    }
+
+    /// Puts a member in its place, and answers with the member that it displaces.
+    pub fn insert(&mut self, member: Member<H>) -> Option<Member<H>> {
+        if self.branches.is_empty() {
+            self.branches.push(Arc::new(Branch::of(vec![Arc::new(Leaf::default())])));
+        }
+        let b = self.index.part_of(member.instance).unwrap_or(0);
+        let (displaced, split) = Arc::make_mut(&mut self.branches[b]).insert(member);
+        if let Some(right) = split {
+            self.branches.insert(b + 1, Arc::new(right));
+        }
+        self.recount();
+        displaced
+    }
+
+    /// Takes a member out, and keeps its slot as a hole if asked.
+    pub fn remove(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
+        let b = self.index.part_of(instance)?;
+        self.find(instance)?;
+        let removed = Arc::make_mut(&mut self.branches[b]).remove(instance, keep);
+        if self.branches[b].leaves.is_empty() {
+            self.branches.remove(b);
+        } else if b + 1 < self.branches.len() && self.branches[b].joins(&self.branches[b + 1]) {
+            let right = Arc::unwrap_or_clone(self.branches.remove(b + 1));
+            let left = Arc::make_mut(&mut self.branches[b]);
+            left.leaves.extend(right.leaves);
+            left.recount();
+        }
+        self.recount();
+        removed
+    }
+
+    /// Forgets every hole.
+    pub fn close_holes(&mut self) {
+        let members: Vec<_> = self.iter().cloned().collect();
+        *self = Self::default();
+        for member in members {
+            self.insert(member);
+        }
+    }
+
+    fn recount(&mut self) {
+        self.index.rebuild(self.branches.iter().map(|branch| (branch.first(), branch.index.total)));
+    }
+
+    /// The leaf in which the point `at` falls on the scale that `measure` reads, what is left of
+    /// `at` there, and what lies before the leaf.
+    fn descend(
+        &self,
+        at: u64,
+        measure: impl Fn(&Count) -> u64 + Copy,
+    ) -> Option<(&Leaf<H>, u64, Count)> {
+        if at >= measure(&self.index.total) {
+            return None;
+        }
+        let b = self.index.part_at(at, measure);
+        let (branch, before_branch) = (&self.branches[b], self.index.before[b]);
+        let at = at - measure(&before_branch);
+        let l = branch.index.part_at(at, measure);
+        let (leaf, before_leaf) = (&branch.leaves[l], branch.index.before[l]);
+        Some((leaf, at - measure(&before_leaf), before_branch.plus(before_leaf)))
+    }
+}
+
+/// What becomes of the slot of a member that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It stays, empty.
+    Hole,
+    /// It goes.
+    Nothing,
+}
+
+impl<H: Clone> Branch<H> {
+    fn of(leaves: Vec<Arc<Leaf<H>>>) -> Self {
+        let mut branch = Self { leaves, index: Index::default() };
+        branch.recount();
+        branch
+    }
+
+    fn first(&self) -> u32 {
+        self.leaves[0].first()
+    }
+
+    fn recount(&mut self) {
+        self.index.rebuild(self.leaves.iter().map(|leaf| (leaf.first(), leaf.count)));
+    }
+
+    fn joins(&self, right: &Self) -> bool {
+        self.leaves.len() + right.leaves.len() <= FANOUT / 2
+    }
+
+    fn insert(&mut self, member: Member<H>) -> (Option<Member<H>>, Option<Self>) {
+        let l = self.index.part_of(member.instance).unwrap_or(0);
+        let (displaced, split) = Arc::make_mut(&mut self.leaves[l]).insert(member);
+        if let Some(right) = split {
+            self.leaves.insert(l + 1, Arc::new(right));
+        }
+        let right = (self.leaves.len() > FANOUT).then(|| {
+            let at = split_point(l + 1, self.leaves.len());
+            Self::of(self.leaves.split_off(at))
+        });
+        self.recount();
+        (displaced, right)
+    }
+
+    fn remove(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
+        let l = self.index.part_of(instance)?;
+        let removed = Arc::make_mut(&mut self.leaves[l]).remove(instance, keep);
+        if self.leaves[l].slots.is_empty() {
+            self.leaves.remove(l);
+        } else if l + 1 < self.leaves.len() && self.leaves[l].joins(&self.leaves[l + 1]) {
+            let right = Arc::unwrap_or_clone(self.leaves.remove(l + 1));
+            let left = Arc::make_mut(&mut self.leaves[l]);
+            left.instances.extend(right.instances);
+            left.slots.extend(right.slots);
+            left.recount();
+        }
+        self.recount();
+        removed
+    }
+}
+
+impl<H: Clone> Leaf<H> {
+    fn first(&self) -> u32 {
+        self.instances.first().copied().unwrap_or(0)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member<H>> {
+        self.slots.iter().flatten()
+    }
+
+    /// Where an instance stands, or would stand. Instances are mostly dense, so the first guess is
+    /// mostly right.
+    #[inline]
+    fn position(&self, instance: u32) -> Result<usize, usize> {
+        let guess = instance.wrapping_sub(self.first()) as usize;
+        match self.instances.get(guess) {
+            Some(there) if *there == instance => Ok(guess),
+            _ => self.instances.binary_search(&instance),
+        }
+    }
+
+    fn insert(&mut self, member: Member<H>) -> (Option<Member<H>>, Option<Self>) {
+        let mut displaced = None;
+        let mut right = None;
+        match self.position(member.instance) {
+            Ok(at) => displaced = self.slots[at].replace(member),
+            Err(at) => {
+                self.instances.insert(at, member.instance);
+                self.slots.insert(at, Some(member));
+                if self.slots.len() > FANOUT {
+                    let cut = split_point(at, self.slots.len());
+                    let mut leaf = Self {
+                        instances: self.instances.split_off(cut),
+                        slots: self.slots.split_off(cut),
+                        count: Count::default(),
+                    };
+                    leaf.recount();
+                    right = Some(leaf);
+                }
+            }
+        }
+        self.recount();
+        (displaced, right)
+    }
+
+    fn remove(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
+        let at = self.position(instance).ok()?;
+        let removed = self.slots[at].take();
+        if keep == Keep::Nothing {
+            self.instances.remove(at);
+            self.slots.remove(at);
+        }
+        self.recount();
+        removed
+    }
+
+    fn joins(&self, right: &Self) -> bool {
+        self.slots.len() + right.slots.len() <= FANOUT / 2
+    }
+
+    fn recount(&mut self) {
+        self.count = Count {
+            slots: self.slots.len() as u32,
+            live: self.members().count() as u32,
+            weight: self.members().map(|member| u64::from(member.weight)).sum(),
+        };
+    }
+}
+
+impl<H> Default for Leaf<H> {
+    fn default() -> Self {
+        Self { instances: Vec::new(), slots: Vec::new(), count: Count::default() }
+    }
+}
+
+impl Index {
+    /// The part that holds an instance, if it is there at all; `None` if it is below all of them.
+    #[inline]
+    fn part_of(&self, instance: u32) -> Option<usize> {
+        self.firsts.partition_point(|first| *first <= instance).checked_sub(1)
+    }
+
+    /// The part in which a point of a scale falls. The point lies below the total.
+    fn part_at(&self, at: u64, measure: impl Fn(&Count) -> u64) -> usize {
+        self.before.partition_point(|before| measure(before) <= at) - 1
+    }
+
+    fn rebuild(&mut self, parts: impl Iterator<Item = (u32, Count)>) {
+        self.firsts.clear();
+        self.before.clear();
+        self.total = Count::default();
+        for (first, count) in parts {
+            self.firsts.push(first);
+            self.before.push(self.total);
+            self.total = self.total.plus(count);
+        }
+    }
+}
+
+impl Count {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            slots: self.slots + other.slots,
+            live: self.live + other.live,
+            weight: self.weight + other.weight,
+        }
+    }
+}
+
+/// Where to cut a part that is too long: in the middle, but at the end where it grew at the end, so
+/// that instances registered in ascending order leave full parts behind.
+fn split_point(grew_at: usize, len: usize) -> usize {
+    if grew_at + 1 >= len { len - 1 } else { len / 2 }
+}
+
+/// The most members of a leaf, and leaves of a branch.
+const FANOUT: usize = 128;
