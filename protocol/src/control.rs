@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use rmp::Marker;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,8 @@ pub struct Hello {
     pub token: String,
     /// The services it offers.
     pub services: Vec<Service>,
-    /// Grows each time the program starts; a larger one takes an id from a smaller one.
+    /// Grows each time the program starts. An equal or a larger one takes an id from an older
+    /// session; a smaller one is refused.
     pub incarnation: u64,
     /// What people call it, in logs.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -317,7 +319,7 @@ pub struct Refused {
 /// Why a body is not a control message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// It is a message, of a name that this version does not know.
+    /// It is a message, of a name that this version does not know; this is the start of the name.
     #[error("unknown control message `{0}`")]
     Unknown(String),
     /// It is not `[name, {fields}]`.
@@ -373,7 +375,7 @@ impl Control {
             "pong" => Self::Pong(read(name, fields)?),
             "go_away" => Self::GoAway(read(name, fields)?),
             "refused" => Self::Refused(read(name, fields)?),
-            unknown => return Err(ControlError::Unknown(unknown.to_owned())),
+            unknown => return Err(ControlError::Unknown(shortened(unknown))),
         })
     }
 
@@ -433,9 +435,25 @@ fn split(mut body: &[u8]) -> Result<(&str, &[u8]), ControlError> {
     match rmp::decode::read_array_len(&mut body) {
         Ok(2) => {}
         Ok(other) => return Err(shape(&format_args!("the array holds {other}"))),
-        Err(error) => return Err(shape(&error)),
+        Err(_) => return Err(shape(&"it is not an array")),
     }
-    rmp::decode::read_str_from_slice(body).map_err(|error| shape(&error))
+    let Ok((name, fields)) = rmp::decode::read_str_from_slice(body) else {
+        return Err(shape(&"its name is not text"));
+    };
+    // Without this an array of the fields' values, in the order of this file, would do as well.
+    match fields.first().copied().map(Marker::from_u8) {
+        Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32) => Ok((name, fields)),
+        _ => Err(shape(&"its fields are not a map")),
+    }
+}
+
+/// As much of an unknown name as fits a line: it goes back in Refused, and into logs.
+fn shortened(name: &str) -> String {
+    let line = name.escape_debug();
+    if name.len() <= LONGEST_NAME {
+        return line.to_string();
+    }
+    line.take(LONGEST_NAME).chain("...".chars()).collect()
 }
 
 fn read<T: DeserializeOwned>(name: &str, fields: &[u8]) -> Result<T, ControlError> {
@@ -471,6 +489,9 @@ fn is_false(flag: &bool) -> bool {
 /// How deep unknown fields may nest before a body is refused.
 const MAX_DEPTH: usize = 16;
 
+/// How much of an unknown name an error repeats.
+const LONGEST_NAME: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,8 +499,14 @@ mod tests {
     #[test]
     fn what_is_not_a_message_says_why() {
         let error = |body: &[u8]| Control::decode(body).unwrap_err().to_string();
-        assert!(error(b"").starts_with("a control message is an array of its name and a map"));
-        assert!(error(&[0x93]).ends_with("the array holds 3"));
+        let shape = |why| {
+            format!("a control message is an array of its name and a map of its fields: {why}")
+        };
+        assert_eq!(error(b""), shape("it is not an array"));
+        assert_eq!(error(b"\x93"), shape("the array holds 3"));
+        assert_eq!(error(b"\x92\x07\x80"), shape("its name is not text"));
+        assert_eq!(error(b"\x92\xa4ping"), shape("its fields are not a map"));
+        assert_eq!(error(b"\x92\xa4ping\x91\x07"), shape("its fields are not a map"));
         assert_eq!(error(b"\x92\xa3fly\x80"), "unknown control message `fly`");
         assert_eq!(
             error(b"\x92\xa4load\x81\xa4load\x07"),
@@ -493,6 +520,13 @@ mod tests {
             error(b"\x92\xa4ping\x80\xc0"),
             "control message `ping`: 1 bytes follow the fields"
         );
+    }
+
+    #[test]
+    fn an_unknown_name_comes_back_on_one_short_line() {
+        let body = [b"\x92\xda\x10\x00".as_slice(), &[b'\n'; 4096], b"\x80"].concat();
+        let error = Control::decode(&body).unwrap_err();
+        assert_eq!(error, ControlError::Unknown(format!("{}...", "\\n".repeat(32))));
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Frame {
         };
         let length = fixed.length as usize;
         if bytes.len() < length {
-            bytes.reserve(length - bytes.len());
+            make_room(bytes, length);
             return Ok(None);
         }
         let mut frame = bytes.split_to(length);
@@ -64,5 +64,17 @@ impl Frame {
         let mut bytes = BytesMut::with_capacity(self.len());
         self.encode(&mut bytes);
         bytes.freeze()
+    }
+}
+
+/// Makes `bytes` large enough for the frame of `length` bytes that starts in it.
+///
+/// Not with `reserve`: where a short frame was taken off the front and a long one has begun behind
+/// it, that doubles the buffer, which then keeps twice the longest frame or more.
+fn make_room(bytes: &mut BytesMut, length: usize) {
+    if !bytes.try_reclaim(length - bytes.len()) {
+        let mut room = BytesMut::with_capacity(length);
+        room.extend_from_slice(bytes);
+        *bytes = room;
     }
 }

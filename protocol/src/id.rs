@@ -173,8 +173,12 @@ impl FromStr for ServiceId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let form = || IdError::Form(text.to_owned());
         let (class, instance) = text.split_once('.').ok_or_else(form)?;
-        let class: u64 = class.parse().map_err(|_| form())?;
-        let instance: u64 = instance.parse().map_err(|_| form())?;
+        let number = |part: &str| match part.as_bytes().first() {
+            // `parse` alone takes a sign.
+            Some(b'0'..=b'9') => part.parse::<u64>().map_err(|_| form()),
+            _ => Err(form()),
+        };
+        let (class, instance) = (number(class)?, number(instance)?);
         let class_byte = u8::try_from(class).map_err(|_| IdError::Class(class))?;
         let instance_word = u32::try_from(instance).map_err(|_| IdError::Instance(instance))?;
         Ok(Self::new(Class::new(class_byte)?, Instance::new(instance_word)?))
@@ -284,6 +288,8 @@ mod tests {
             error("matchsvr"),
             "`matchsvr` is not a service id: write class.instance in numbers, such as 5.1"
         );
+        assert!(error("+5.1").starts_with("`+5.1` is not a service id"));
+        assert!(error("5.").starts_with("`5.` is not a service id"));
         assert_eq!(ServiceId::from_raw(0), Err(IdError::Class(0)));
         assert_eq!(ServiceId::from_raw(5 << 24), Err(IdError::Instance(0)));
     }
