@@ -327,6 +327,9 @@ impl Server {
             },
             Wire::Nats => match bytes.iter().position(|byte| *byte == b'\n') {
                 Some(line) => {
+                    if bytes.starts_with(b"PING") {
+                        return Ok(Some((line + 1, line + 1)));
+                    }
                     let shown = String::from_utf8_lossy(&bytes[..line]);
                     ensure!(bytes.starts_with(b"MSG"), "{shown:?}");
                     (line + 1, line + 1 + payload + 2)
