@@ -1,0 +1,275 @@
+//! Everything that can be said about a node before it connects. Each option has a default that is
+//! good for most.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+use switchboard_protocol::Class;
+use switchboard_protocol::control::Hello;
+use switchboard_protocol::limits::VERSION;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::args::FromArgs;
+use crate::backoff::Backoff;
+use crate::caller::Caller;
+use crate::driver::{Driver, Plan};
+use crate::error::ConnectError;
+use crate::handlers::{self, HandlerError, Handlers};
+use crate::identity::Identity;
+use crate::link::Address;
+use crate::node::Node;
+use crate::runner::Runner;
+use crate::service::Service;
+use crate::shared::Shared;
+
+/// Where a node looks for a router unless told otherwise.
+pub const DEFAULT_ROUTER: &str = "127.0.0.1:2000";
+
+/// How long a call waits for its answer unless told otherwise.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes may wait for the router unless told otherwise: 8 MiB.
+pub const DEFAULT_OUTBOX_BYTES: usize = 8 << 20;
+
+/// How many messages may wait for their handlers unless told otherwise.
+pub const DEFAULT_HANDLER_QUEUE: usize = 8192;
+
+/// How many handlers may wait for something at a time unless told otherwise.
+pub const DEFAULT_HANDLERS_WAITING: usize = 1024;
+
+/// How long an attempt to connect may take unless told otherwise.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The ceilings of the first and of the longest delay between attempts to reconnect, unless told
+/// otherwise.
+pub const DEFAULT_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A node that is not connected yet, from [`Node::builder`].
+#[must_use = "a node comes to life with `connect`"]
+#[derive(Debug)]
+pub struct Builder {
+    first: Service,
+    more: Vec<Service>,
+    routers: Vec<String>,
+    watches: Vec<Watched>,
+    hello: Hello,
+    handlers: Handlers,
+    call_timeout: Duration,
+    outbox_bytes: usize,
+    handler_queue: usize,
+    handlers_waiting: usize,
+    connect_timeout: Duration,
+    backoff: (Duration, Duration),
+}
+
+/// A class to watch from the start. Names can be looked up after the first Welcome.
+#[derive(Debug)]
+enum Watched {
+    Class(Class),
+    Name(String),
+}
+
+impl Builder {
+    pub(crate) fn new(first: Service) -> Self {
+        Self {
+            first,
+            more: Vec::new(),
+            routers: Vec::new(),
+            watches: Vec::new(),
+            hello: Hello { version: VERSION, ..Hello::default() },
+            handlers: Handlers::default(),
+            call_timeout: DEFAULT_CALL_TIMEOUT,
+            outbox_bytes: DEFAULT_OUTBOX_BYTES,
+            handler_queue: DEFAULT_HANDLER_QUEUE,
+            handlers_waiting: DEFAULT_HANDLERS_WAITING,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            backoff: DEFAULT_BACKOFF,
+        }
+    }
+
+    /// Where a router listens: `host:port` or `unix:/path`; [`DEFAULT_ROUTER`] unless given.
+    ///
+    /// May be given several times. One router is used at a time: they are tried in this order, and
+    /// after a lost link beginning with the one behind it.
+    pub fn router(mut self, address: impl Display) -> Self {
+        self.routers.push(address.to_string());
+        self
+    }
+
+    /// Offers one more service over the same link.
+    pub fn also(mut self, service: impl Into<Service>) -> Self {
+        self.more.push(service.into());
+        self
+    }
+
+    /// The first service's share of [`Random`](crate::Random) messages against the other
+    /// instances'; 1 unless set, and 0 takes none.
+    pub fn weight(mut self, weight: u16) -> Self {
+        self.first = self.first.weight(weight);
+        self
+    }
+
+    /// Adds something that watchers of the first service's class are told of it.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.first = self.first.metadata(key, value);
+        self
+    }
+
+    /// What people call this node, in the router's logs.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.hello.name = name.into();
+        self
+    }
+
+    /// What proves who this node is, if the router asks for it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.hello.token = token.into();
+        self
+    }
+
+    /// How often to ping; the router may decide otherwise, and does unless this is set. Each side
+    /// gives the other up after three heartbeats without a sign of life.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.hello.heartbeat_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1);
+        self
+    }
+
+    /// How long a call waits for its answer; [`DEFAULT_CALL_TIMEOUT`] unless set.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// How many bytes may wait for the router before sending says
+    /// [`Full`](crate::ForwardError::Full); [`DEFAULT_OUTBOX_BYTES`] unless set.
+    pub fn outbox_bytes(mut self, bytes: usize) -> Self {
+        self.outbox_bytes = bytes;
+        self
+    }
+
+    /// How many messages may wait for their handlers, 1 at least; [`DEFAULT_HANDLER_QUEUE`] unless
+    /// set. Beyond that a call is answered `busy`, and a one-way message is dropped and counted in
+    /// [`Event::Overloaded`](crate::Event::Overloaded).
+    pub fn handler_queue(mut self, messages: usize) -> Self {
+        self.handler_queue = messages.max(1);
+        self
+    }
+
+    /// How many handlers may wait for something at a time, 1 at least;
+    /// [`DEFAULT_HANDLERS_WAITING`] unless set. While so many do, no message is begun.
+    pub fn handlers_waiting(mut self, handlers: usize) -> Self {
+        self.handlers_waiting = handlers.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// How long one attempt to connect may take, from dialling to Welcome;
+    /// [`DEFAULT_CONNECT_TIMEOUT`] unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The delays between attempts to reconnect: anything from nothing up to a ceiling, which is
+    /// `min` at first and doubles up to `max`; [`DEFAULT_BACKOFF`] unless set.
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
+    /// Handles a method from the first message on; see [`Node::on`].
+    pub fn on<A, F, W, R>(self, method: impl Into<String>, handler: F) -> Self
+    where
+        A: FromArgs,
+        F: Fn(Caller, A) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<R, HandlerError>> + Send + 'static,
+        R: Serialize + 'static,
+    {
+        self.handlers.insert(method.into(), handlers::typed(handler));
+        self
+    }
+
+    /// Handles everything that no method's handler takes, from the first message on; see
+    /// [`Node::on_raw`].
+    pub fn on_raw<F, W>(self, handler: F) -> Self
+    where
+        F: Fn(Caller, Bytes) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+    {
+        self.handlers.insert_raw(handlers::raw(handler));
+        self
+    }
+
+    /// Watches a class from the start, so that a later [`Node::watch`] knows it already.
+    pub fn watch<'a>(mut self, class: impl Into<crate::To<'a>>) -> Self {
+        let unnamed = |_: &str| None;
+        let class = class.into();
+        self.watches.push(match (class, class.class(unnamed)) {
+            (_, Ok(class)) => Watched::Class(class),
+            (crate::To::Name(name), Err(_)) => Watched::Name(name.to_owned()),
+            (other, Err(_)) => Watched::Name(format!("{other:?}")),
+        });
+        self
+    }
+
+    /// Connects, and returns when the node is reachable under its ids.
+    ///
+    /// Tries each router once. From then on the node reconnects by itself, and says so in its
+    /// [`Event`](crate::Event)s. Must be called in a tokio runtime, which the node lives in.
+    pub async fn connect(self) -> Result<Node, ConnectError> {
+        let mut services = Vec::new();
+        for (option, service) in std::iter::once(("builder", self.first))
+            .chain(self.more.into_iter().map(|service| ("also", service)))
+        {
+            let wire = service.into_wire();
+            services.push(wire.map_err(|why| ConnectError::Option { option, why })?);
+        }
+        let routers = match self.routers.is_empty() {
+            true => vec![DEFAULT_ROUTER.to_owned()],
+            false => self.routers,
+        };
+        let routers: Result<Vec<_>, _> = routers.iter().map(|text| Address::read(text)).collect();
+        let routers = routers.map_err(|why| ConnectError::Option { option: "router", why })?;
+
+        let identity = Identity::new(services);
+        let shared = Shared::new(identity, self.handlers, self.outbox_bytes, self.call_timeout);
+        let shared = Arc::new(shared);
+        for watched in &self.watches {
+            if let Watched::Class(class) = watched {
+                shared.watches.keep(*class);
+            }
+        }
+        let (incoming, queue) = mpsc::channel(self.handler_queue);
+        let hello = Hello { incarnation: incarnation(), ..self.hello };
+        let backoff = Backoff::new(self.backoff.0, self.backoff.1);
+        let plan = Plan::new(routers, hello, self.connect_timeout, backoff);
+        let mut driver = Driver::new(Arc::clone(&shared), incoming, plan);
+        let (link, welcome) = driver.first().await?;
+        for watched in &self.watches {
+            if let Watched::Name(name) = watched {
+                let known = welcome.classes.iter().find(|(_, known)| *known == name);
+                let (class, _) = known.ok_or_else(|| {
+                    let why = format!("the router knows no class `{name}`");
+                    ConnectError::Option { option: "watch", why }
+                })?;
+                shared.watches.keep(*class);
+            }
+        }
+        driver.adopt(&welcome);
+        let node = Node::new(Arc::clone(&shared));
+        let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
+        let runner = Runner { shared, node: node.downgrade(), queue, waiting };
+        tokio::spawn(runner.run());
+        tokio::spawn(driver.run(link, welcome));
+        Ok(node)
+    }
+}
+
+/// Grows each time that a program starts: microseconds since 1970.
+fn incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,248 @@
+//! What can go wrong, told apart by what the caller can do about it: not sent, no route, refused by
+//! the remote handler, outcome unknown.
+
+use std::io;
+
+use switchboard_protocol::{IdError, Reason, RefusalCode, ServiceId};
+
+/// Why a node could not be connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// An option of the builder can't be meant as it is.
+    #[error("{option}: {why}")]
+    Option {
+        /// The builder's method.
+        option: &'static str,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// No router could be reached. Each address is listed with its own reason.
+    #[error("no router can be reached: {}", tried.iter()
+        .map(|(address, why)| format!("{address}: {why}"))
+        .collect::<Vec<_>>()
+        .join("; "))]
+    Unreachable {
+        /// The addresses in the order tried, each with what came of it.
+        tried: Vec<(String, io::Error)>,
+    },
+    /// A router answered, and said no.
+    #[error("{router} refuses this node ({code}): {text}")]
+    Refused {
+        /// Its address.
+        router: String,
+        /// Why, for programs.
+        code: RefusalCode,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+/// Why a name is not a target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// No class has this name.
+    #[error("the router knows no class `{0}`")]
+    UnknownClass(String),
+    /// Direct was given a class.
+    #[error("`{0}` is not one instance: Direct takes an id such as 5.1 or matchsvr.1")]
+    NotAnInstance(String),
+    /// A word that picks from a class was given one instance.
+    #[error("`{0}` is one instance, not a class: to reach it, use Direct")]
+    NotAClass(String),
+    /// A number is out of range.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// Only a broadcast has an echo.
+    #[error("only a broadcast has an echo")]
+    Echo,
+}
+
+/// Why a message was not sent. It is not on its way and will not be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// There is no link to a router at the moment; the node is reconnecting.
+    #[error("not connected to a router; the node is reconnecting")]
+    NotConnected,
+    /// The link does not keep up, and the outbox is over its bound.
+    #[error("the outbox is full: {queued} bytes wait for the router, and {limit} may")]
+    Full {
+        /// Bytes that wait.
+        queued: usize,
+        /// Bytes that may wait: [`Builder::outbox_bytes`](crate::Builder::outbox_bytes).
+        limit: usize,
+    },
+    /// No class has this name at the router.
+    #[error("the router knows no class `{0}`")]
+    UnknownClass(String),
+    /// The target does not go with the word before it, or is out of range.
+    #[error(transparent)]
+    Target(TargetError),
+    /// The router takes no frame of this size.
+    #[error("frame of {length} bytes is over the router's limit of {max}")]
+    TooLarge {
+        /// Its length in bytes, header included.
+        length: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The arguments could not be written.
+    #[error("the arguments can't be encoded: {0}")]
+    Encode(String),
+    /// The node is closed for good.
+    #[error("the node is closed: {0}")]
+    Closed(CloseReason),
+}
+
+/// Why a call has no result.
+///
+/// [`CallError::outcome_unknown`] tells whether the work may have been done nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Not sent: there is no link to a router at the moment.
+    #[error("not connected to a router; the node is reconnecting")]
+    NotConnected,
+    /// Not sent: the outbox is over its bound.
+    #[error("the outbox is full: {queued} bytes wait for the router, and {limit} may")]
+    Full {
+        /// Bytes that wait.
+        queued: usize,
+        /// Bytes that may wait.
+        limit: usize,
+    },
+    /// Not sent: no class has this name at the router.
+    #[error("the router knows no class `{0}`")]
+    UnknownClass(String),
+    /// Not sent: the target does not go with the word before it, or is out of range.
+    #[error(transparent)]
+    Target(TargetError),
+    /// Not sent: the router takes no frame of this size.
+    #[error("frame of {length} bytes is over the router's limit of {max}")]
+    TooLarge {
+        /// Its length in bytes, header included.
+        length: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// Not sent: the arguments could not be written.
+    #[error("the arguments can't be encoded: {0}")]
+    Encode(String),
+    /// The router could not deliver it. The handler never ran.
+    #[error("no route: {0}")]
+    NoRoute(Reason),
+    /// The other side answered with an error.
+    #[error("the remote handler answers {code}: {text}")]
+    Remote {
+        /// For programs: `no_method`, `bad_args`, `busy`, `panic`, `too_large`, `error`, or one of
+        /// the handler's own. See [`HandlerError`](crate::HandlerError).
+        code: String,
+        /// For people.
+        text: String,
+    },
+    /// No answer came in time. The handler may have run, or may yet.
+    #[error("no answer in time; the outcome is unknown")]
+    Timeout,
+    /// The link was lost while the call was under way, or the instance that it was sent to left.
+    /// The handler may have run.
+    #[error("the link or the target was lost on the way; the outcome is unknown")]
+    OutcomeUnknown,
+    /// An answer came, and it is not what was asked for. The handler ran.
+    #[error("the answer can't be decoded: {0}")]
+    Decode(String),
+    /// Not sent: the node is closed for good.
+    #[error("the node is closed: {0}")]
+    Closed(CloseReason),
+}
+
+/// Why a registration did not happen, or its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// There is no link to a router at the moment.
+    #[error("not connected to a router; the node is reconnecting")]
+    NotConnected,
+    /// The text is not a service.
+    #[error("{0}")]
+    Service(String),
+    /// This node does not hold the id.
+    #[error("this node does not hold {0}")]
+    NotHeld(ServiceId),
+    /// It is the last id of this node.
+    #[error("{0} is the last id of this node; close the node to give it up")]
+    LastId(ServiceId),
+    /// The router says no.
+    #[error("the router refuses ({code}): {text}")]
+    Refused {
+        /// Why, for programs.
+        code: RefusalCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The link was lost before the answer came.
+    #[error("the link was lost before the router answered")]
+    LinkLost,
+    /// The router did not answer in time.
+    #[error("the router did not answer in time")]
+    Timeout,
+    /// The node is closed for good.
+    #[error("the node is closed: {0}")]
+    Closed(CloseReason),
+}
+
+/// Why a node is closed and stays so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The program closed it, or dropped it.
+    #[error("by this program")]
+    Local,
+    /// A newer incarnation took the ids of this node.
+    #[error("a newer incarnation took over")]
+    Replaced,
+    /// The router told this node to go and not to come back.
+    #[error("the router sent this node away: {0}")]
+    SentAway(String),
+    /// The router refused to take this node back.
+    #[error("the router refuses this node ({code}): {text}")]
+    Refused {
+        /// Why, for programs.
+        code: RefusalCode,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+impl CallError {
+    /// Whether the work may have been done although there is no result: true for `Timeout`,
+    /// `OutcomeUnknown` and `Decode`. Where it is false, trying again does nothing twice.
+    #[must_use]
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::Timeout | Self::OutcomeUnknown | Self::Decode(_))
+    }
+}
+
+impl From<TargetError> for ForwardError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::UnknownClass(name) => Self::UnknownClass(name),
+            other => Self::Target(other),
+        }
+    }
+}
+
+impl From<ForwardError> for CallError {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::NotConnected => Self::NotConnected,
+            ForwardError::Full { queued, limit } => Self::Full { queued, limit },
+            ForwardError::UnknownClass(name) => Self::UnknownClass(name),
+            ForwardError::Target(error) => Self::Target(error),
+            ForwardError::TooLarge { length, max } => Self::TooLarge { length, max },
+            ForwardError::Encode(why) => Self::Encode(why),
+            ForwardError::Closed(reason) => Self::Closed(reason),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The Rust SDK of Switchboard: call services by class and mode through a router.
+//!
+//! ```no_run
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use switchboard::{Caller, Master, Node};
+//!
+//! let node = Node::builder("matchsvr.1").router("127.0.0.1:2000").connect().await?;
+//! node.on("greet", async |_: Caller, (name,): (String,)| Ok(format!("hello, {name}")));
+//! let hello: String = node.call(Master, "matchsvr", "greet", ("world",)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Node`] offers services and calls others. It reconnects by itself and tells of it in
+//! [`Event`]s. Whom a message is for reads as two words: how to pick ([`Master`], [`Hash`],
+//! [`Random`], [`LeastLoaded`], [`Broadcast`], [`Direct`]) and what from (a class, or for `Direct`
+//! one instance).
+//!
+//! The rooms, from the door inwards:
+//!
+//! - `builder`, `service`: what can be said before connecting;
+//! - `node`, `target`, `message`, `call`, `args`: sending;
+//! - `handlers`, `caller`, `runner`: being called;
+//! - `event`, `watch`: hearing what happens;
+//! - `driver`, `session`, `link`, `backoff`: the task that owns the socket, from the outside in;
+//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`: the state between handles and
+//!   driver;
+//! - `error`: what can go wrong.
+#![forbid(unsafe_code)]
+
+mod args;
+mod backoff;
+mod builder;
+mod call;
+mod caller;
+mod driver;
+mod error;
+mod event;
+mod handlers;
+mod identity;
+mod lifecycle;
+mod link;
+mod load;
+mod message;
+mod node;
+mod outbox;
+mod pending;
+mod runner;
+mod service;
+mod session;
+mod shared;
+mod target;
+mod watch;
+
+pub use args::{Args, FromArgs};
+pub use builder::{
+    Builder, DEFAULT_BACKOFF, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HANDLER_QUEUE,
+    DEFAULT_HANDLERS_WAITING, DEFAULT_OUTBOX_BYTES, DEFAULT_ROUTER,
+};
+pub use call::{Call, RawCall};
+pub use caller::Caller;
+pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterError, TargetError};
+pub use event::{Event, Events};
+pub use handlers::HandlerError;
+pub use message::Message;
+pub use node::Node;
+pub use service::Service;
+pub use target::{Broadcast, Direct, Hash, Key, LeastLoaded, Master, Pick, PickOne, Random, To};
+pub use watch::{Membership, Metadata, Watcher};
+
+pub use switchboard_protocol::control::{GoAwayReason, LeftReason};
+pub use switchboard_protocol::{Class, IdError, Instance, Mode, Reason, RefusalCode, ServiceId};

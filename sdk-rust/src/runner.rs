@@ -1,0 +1,181 @@
+//! Runs handlers. Messages wait in one bounded queue and are started in the order in which they
+//! came. A handler is polled once where it is started: one that doesn't wait is finished before
+//! the next begins, so the order of a sender's messages holds; one that waits goes on as a task of
+//! its own, up to a bound, while later messages are started.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use switchboard_protocol::{Flags, Header, Kind, Mode, ServiceId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::coop;
+
+use crate::args::{self, Request};
+use crate::caller::Caller;
+use crate::error::ForwardError;
+use crate::event::Event;
+use crate::handlers::{Answer, HandlerError, Work};
+use crate::node::{Handle, Node};
+use crate::shared::Shared;
+
+/// A message that waits for its handler.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) from: ServiceId,
+    pub(crate) header: Header,
+    pub(crate) payload: Bytes,
+}
+
+/// What the runner needs to know of its node. It must not keep the node alive.
+pub(crate) struct Runner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: Weak<Handle>,
+    pub(crate) queue: mpsc::Receiver<Incoming>,
+    /// How many handlers may wait at a time.
+    pub(crate) waiting: Arc<Semaphore>,
+}
+
+impl Runner {
+    /// Runs until the driver is gone and the queue is empty, or the node was dropped.
+    pub(crate) async fn run(mut self) {
+        loop {
+            // ORDER: first the permit, then the message, so that a message which can't be begun
+            // stays in the queue, where it counts.
+            let Ok(permit) = Arc::clone(&self.waiting).acquire_owned().await else { return };
+            loop {
+                let Some(message) = self.queue.recv().await else { return };
+                let Some(node) = Node::upgrade(&self.node) else { return };
+                if let Some(work) = start(&self.shared, node, &message).await {
+                    let shared = Arc::clone(&self.shared);
+                    tokio::spawn(async move {
+                        let answer = work.await;
+                        finish(&shared, &message, answer);
+                        drop(permit);
+                    });
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Begins with a message, and finishes with it unless its handler waits.
+async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<Caught> {
+    let request = Request::read(&message.payload);
+    let begin = || {
+        let handler = shared.handlers.find(request.as_ref())?;
+        let caller = Caller::new(node, message.from, message.header);
+        handler(caller, &message.payload, request.as_ref())
+    };
+    let begun = catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|panic| Err(panicked(panic)));
+    let mut work = match begun {
+        Ok(work) => Caught(work),
+        Err(error) => {
+            finish(shared, message, Err(error));
+            return None;
+        }
+    };
+    // Unconstrained: the budget that tokio gives a task must not make a handler wait that has
+    // nothing to wait for. The queue's own budget lets other tasks run between messages.
+    let first = std::future::poll_fn(|context| {
+        Poll::Ready(Pin::new(&mut coop::unconstrained(&mut work)).poll(context))
+    });
+    match first.await {
+        Poll::Ready(answer) => {
+            finish(shared, message, answer);
+            None
+        }
+        Poll::Pending => Some(work),
+    }
+}
+
+/// Sends the answer to a call, or announces what went wrong with a one-way message.
+fn finish(shared: &Shared, message: &Incoming, answer: Answer) {
+    if message.header.flags.contains(Flags::CALL) {
+        reply(shared, message, &answer);
+    } else if let Err(error) = answer {
+        let method = Request::read(&message.payload).map_or("", |request| request.method);
+        shared.events.announce(Event::Failed {
+            from: message.from,
+            method: method.to_owned(),
+            code: error.code().to_owned(),
+            text: error.text().to_owned(),
+        });
+    }
+}
+
+/// Answers a call.
+pub(crate) fn reply(shared: &Shared, call: &Incoming, answer: &Answer) {
+    let sent = match answer {
+        Ok(payload) => send(shared, call, Flags::REPLY, payload),
+        Err(error) => send(shared, call, Flags::REPLY | Flags::ERROR, &args::write_error(error)),
+    };
+    match sent {
+        Err(ForwardError::TooLarge { length, max }) => {
+            let text = format!("the reply of {length} bytes is over the limit of {max}");
+            let error = HandlerError::new(HandlerError::TOO_LARGE, text);
+            let payload = args::write_error(&error);
+            if send(shared, call, Flags::REPLY | Flags::ERROR, &payload).is_err() {
+                shared.drop_reply();
+            }
+        }
+        Err(ForwardError::Full { .. }) => shared.drop_reply(),
+        // Without a link the caller has learned from its router that this node is gone.
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn send(
+    shared: &Shared,
+    call: &Incoming,
+    flags: Flags,
+    payload: &[u8],
+) -> Result<(), ForwardError> {
+    let source = addressed(shared, &call.header).map_or(0, ServiceId::raw);
+    let header = Header {
+        flags,
+        call_id: call.header.call_id,
+        ..Header::new(Kind::Data(Mode::Direct), source, call.from.raw())
+    };
+    shared.push(header, payload)
+}
+
+/// Which of this node's ids a frame was for; none if the node does not hold it any more.
+fn addressed(shared: &Shared, header: &Header) -> Option<ServiceId> {
+    let identity = shared.identity();
+    match header.kind {
+        Kind::Data(Mode::Direct) => {
+            ServiceId::from_raw(header.target).ok().filter(|id| identity.holds(*id))
+        }
+        _ => header_class(header).and_then(|class| identity.of_class(class)),
+    }
+}
+
+fn header_class(header: &Header) -> Option<switchboard_protocol::Class> {
+    switchboard_protocol::Class::of_target(header.target)
+}
+
+/// A handler whose panic is an error like any other.
+struct Caught(Work);
+
+impl Future for Caught {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        // A handler that panicked is not polled again, so nobody sees what it left half done.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic))))
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> HandlerError {
+    let text = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("no message").to_owned(),
+    };
+    HandlerError::new(HandlerError::PANIC, format!("the handler panicked: {text}"))
+}

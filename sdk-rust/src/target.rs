@@ -1,0 +1,301 @@
+//! Whom a message is for: a word that says how to pick ([`Master`], [`Hash`], ...) and what to pick
+//! from ([`To`]). Turning names into numbers happens here, with the names that Welcome brought.
+
+use switchboard_protocol::{Class, Header, Instance, Kind, Mode, ServiceId, key};
+
+use crate::error::TargetError;
+
+/// One instance, named exactly: `node.forward(Direct, "gamesvr.2", "kick", (player,))`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Direct;
+
+/// The master of a class, of which there is one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Master;
+
+/// The instance that a key leads to: the same key reaches the same instance.
+///
+/// An integer is its own key, so that `key % slots` is the shard that a team already computes;
+/// text and bytes are hashed with XXH64, seed 0. See [`Key`].
+///
+/// ```
+/// use switchboard::{Hash, Key};
+///
+/// assert_eq!(Hash(7).0.key(), 7);
+/// assert_eq!(Hash("").0.key(), 0xef46_db37_51d8_e999);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hash<K>(pub K);
+
+/// Any instance, in proportion to the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Random;
+
+/// Every instance of a class. For `forward` only: a call has one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broadcast;
+
+/// The instance that reports the least load; see [`Node::set_load`](crate::Node::set_load).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeastLoaded;
+
+/// A word for how to pick: [`Direct`], [`Master`], [`Hash`], [`Random`], [`Broadcast`] and
+/// [`LeastLoaded`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a way to pick a target",
+    note = "write one of Direct, Master, Hash(key), Random, Broadcast and LeastLoaded"
+)]
+pub trait Pick: sealed::Pick {}
+
+/// A word that picks one instance: any but [`Broadcast`].
+#[diagnostic::on_unimplemented(
+    message = "a call has one answer, and `{Self}` does not pick one instance",
+    note = "call with Direct, Master, Hash(key), Random or LeastLoaded; a Broadcast is forwarded"
+)]
+pub trait PickOne: Pick {}
+
+/// What can be the key of [`Hash`]: an integer is its own key (a negative one its two's complement
+/// bits), text and bytes are hashed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a key",
+    note = "a key is an integer, a text or bytes"
+)]
+pub trait Key {
+    /// The number that travels in the frame.
+    fn key(&self) -> u64;
+}
+
+/// What to pick from: a class (by [`Class`], number, or the name that the router knows), or for
+/// [`Direct`] one instance (a [`ServiceId`], `"5.1"` or `"gamesvr.2"`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To<'a> {
+    /// A class.
+    Class(Class),
+    /// A class by its number; 0 is refused when the message is sent.
+    Number(u8),
+    /// One instance.
+    Id(ServiceId),
+    /// Either of them by name.
+    Name(&'a str),
+}
+
+/// A mode with its key, and the target field that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) mode: Mode,
+    pub(crate) key: u64,
+    pub(crate) target: u32,
+}
+
+impl Route {
+    pub(crate) fn find(
+        pick: &impl Pick,
+        to: To<'_>,
+        names: impl Fn(&str) -> Option<Class>,
+    ) -> Result<Self, TargetError> {
+        let (mode, key) = pick.pick();
+        let target = match mode {
+            Mode::Direct => to.instance(names)?.raw(),
+            _ => to.class(names)?.as_target(),
+        };
+        Ok(Self { mode, key, target })
+    }
+
+    /// The header of a message on this route, from the node's first id.
+    pub(crate) fn header(self) -> Header {
+        Header { key: self.key, ..Header::new(Kind::Data(self.mode), 0, self.target) }
+    }
+}
+
+impl To<'_> {
+    pub(crate) fn class(self, names: impl Fn(&str) -> Option<Class>) -> Result<Class, TargetError> {
+        match self {
+            Self::Class(class) => Ok(class),
+            Self::Number(raw) => Ok(Class::new(raw)?),
+            Self::Id(id) => Err(TargetError::NotAClass(id.to_string())),
+            Self::Name(name) => match names(name) {
+                Some(class) => Ok(class),
+                None if name.contains('.') => Err(TargetError::NotAClass(name.to_owned())),
+                None => Err(TargetError::UnknownClass(name.to_owned())),
+            },
+        }
+    }
+
+    fn instance(self, names: impl Fn(&str) -> Option<Class>) -> Result<ServiceId, TargetError> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Class(class) => Err(TargetError::NotAnInstance(class.to_string())),
+            Self::Number(raw) => Err(TargetError::NotAnInstance(raw.to_string())),
+            Self::Name(text) => {
+                let not_one = || TargetError::NotAnInstance(text.to_owned());
+                let (class, instance) = text.rsplit_once('.').ok_or_else(not_one)?;
+                let instance: u32 = instance.parse().map_err(|_| not_one())?;
+                let class =
+                    names(class).ok_or_else(|| TargetError::UnknownClass(class.to_owned()))?;
+                Ok(ServiceId::new(class, Instance::new(instance)?))
+            }
+        }
+    }
+}
+
+impl From<Class> for To<'_> {
+    fn from(class: Class) -> Self {
+        Self::Class(class)
+    }
+}
+
+impl From<u8> for To<'_> {
+    fn from(raw: u8) -> Self {
+        Self::Number(raw)
+    }
+}
+
+impl From<ServiceId> for To<'_> {
+    fn from(id: ServiceId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl<'a> From<&'a str> for To<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for To<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::Name(name)
+    }
+}
+
+mod sealed {
+    use switchboard_protocol::Mode;
+
+    pub trait Pick {
+        fn pick(&self) -> (Mode, u64);
+    }
+}
+
+macro_rules! words {
+    ($($word:ident),+) => {$(
+        impl Pick for $word {}
+        impl sealed::Pick for $word {
+            fn pick(&self) -> (Mode, u64) {
+                (Mode::$word, 0)
+            }
+        }
+    )+};
+}
+
+words!(Direct, Master, Random, Broadcast, LeastLoaded);
+
+impl<K: Key> Pick for Hash<K> {}
+impl<K: Key> sealed::Pick for Hash<K> {
+    fn pick(&self) -> (Mode, u64) {
+        (Mode::Hash, self.0.key())
+    }
+}
+
+impl PickOne for Direct {}
+impl PickOne for Master {}
+impl<K: Key> PickOne for Hash<K> {}
+impl PickOne for Random {}
+impl PickOne for LeastLoaded {}
+
+macro_rules! integer_keys {
+    ($($integer:ty),+) => {$(
+        impl Key for $integer {
+            #[allow(clippy::cast_lossless, reason = "one cast for all integers")]
+            fn key(&self) -> u64 {
+                // Sign-extends what is signed and zero-extends what is not.
+                key::of_integer(*self as i64)
+            }
+        }
+    )+};
+}
+
+integer_keys!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+
+macro_rules! byte_keys {
+    ($($bytes:ty),+) => {$(
+        impl Key for $bytes {
+            fn key(&self) -> u64 {
+                key::of_bytes(self.as_ref())
+            }
+        }
+    )+};
+}
+
+byte_keys!(str, String, [u8], Vec<u8>, bytes::Bytes);
+
+impl<K: Key + ?Sized> Key for &K {
+    fn key(&self) -> u64 {
+        (**self).key()
+    }
+}
+
+impl<const N: usize> Key for [u8; N] {
+    fn key(&self) -> u64 {
+        key::of_bytes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sealed::Pick as _;
+    use super::*;
+    use crate::identity::Identity;
+
+    fn route<'a>(pick: impl Pick, to: impl Into<To<'a>>) -> Result<Route, TargetError> {
+        let identity = Identity::with_names([("matchsvr", 5), ("gamesvr", 3)]);
+        Route::find(&pick, to.into(), |name| identity.class(name))
+    }
+
+    #[test]
+    fn a_class_is_found_by_itself_by_number_and_by_name() {
+        let expected = Ok(Route { mode: Mode::Master, key: 0, target: 5 << 24 });
+        assert_eq!(route(Master, Class::of(5)), expected);
+        assert_eq!(route(Master, 5), expected);
+        assert_eq!(route(Master, "matchsvr"), expected);
+        assert_eq!(route(Master, "5"), expected);
+    }
+
+    #[test]
+    fn an_instance_is_found_by_id_and_by_name() {
+        let id: ServiceId = "3.2".parse().unwrap();
+        let expected = Ok(Route { mode: Mode::Direct, key: 0, target: id.raw() });
+        assert_eq!(route(Direct, id), expected);
+        assert_eq!(route(Direct, "3.2"), expected);
+        assert_eq!(route(Direct, "gamesvr.2"), expected);
+    }
+
+    #[test]
+    fn a_word_that_does_not_go_with_its_target_says_so() {
+        let text = |route: Result<Route, TargetError>| route.unwrap_err().to_string();
+        assert_eq!(
+            text(route(Direct, "matchsvr")),
+            "`matchsvr` is not one instance: Direct takes an id such as 5.1 or matchsvr.1"
+        );
+        assert_eq!(
+            text(route(Random, "matchsvr.1")),
+            "`matchsvr.1` is one instance, not a class: to reach it, use Direct"
+        );
+        assert_eq!(text(route(Random, "chat")), "the router knows no class `chat`");
+        assert_eq!(text(route(Direct, "chat.1")), "the router knows no class `chat`");
+        assert_eq!(text(route(Random, 0)), "class 0 is out of range: a class is 1 to 255");
+        assert_eq!(
+            text(route(Direct, "matchsvr.0")),
+            "instance 0 is out of range: an instance is 1 to 16777215"
+        );
+    }
+
+    #[test]
+    fn an_integer_is_its_own_key_and_text_is_hashed() {
+        assert_eq!(Hash(7).pick(), (Mode::Hash, 7));
+        assert_eq!(Hash(u64::MAX).pick(), (Mode::Hash, u64::MAX));
+        assert_eq!(Hash(-1i8).pick(), (Mode::Hash, u64::MAX));
+        assert_eq!(Hash(200u8).pick(), (Mode::Hash, 200));
+        assert_eq!(Hash("guild").pick(), Hash(b"guild").pick());
+        assert_eq!(Hash("guild").pick(), Hash(String::from("guild")).pick());
+    }
+}
