@@ -198,7 +198,8 @@ impl Mailbox {
         {
             return refused;
         }
-        if runs.bytes() >= DIRECT_WRITE && outbox.is_free() && outbox.queue.is_empty() {
+        let direct = runs.bytes() >= DIRECT_WRITE && !runs.is_scattered();
+        if direct && outbox.is_free() && outbox.queue.is_empty() {
             self.write_from(outbox, bytes, runs, out);
         } else {
             outbox.queue.append(bytes, runs, out);
