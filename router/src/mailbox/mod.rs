@@ -320,7 +320,7 @@ impl Mailbox {
             let mut taken = std::mem::take(&mut outbox.queue);
             outbox.in_flight = taken.len();
             drop(outbox);
-            let result = taken.write_to(&writer, out);
+            let result = taken.write_to(|bytes| writer.try_write(bytes), out);
             outbox = self.lock();
             outbox.in_flight = 0;
             outbox.writer = Some(writer);
