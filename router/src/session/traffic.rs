@@ -156,12 +156,12 @@ impl Session {
     }
 
     /// Before Hello only a control frame may come.
-    fn check_first(&mut self, bytes: &[u8]) -> Option<Step> {
+    fn check_first(&self, bytes: &[u8]) -> Option<Step> {
         match FixedHeader::parse(bytes, MAX_CONTROL_FRAME) {
             Ok(None) => None,
             Ok(Some(header)) if header.kind == Kind::Control => None,
             Ok(Some(_)) | Err(HeaderError::TooLarge { .. }) => {
-                Some(Step::End(self.hello_expected()))
+                Some(Step::End(Self::hello_expected()))
             }
             Err(error) => Some(Step::End(End::Malformed(error.to_string(), self.offset))),
         }
