@@ -466,6 +466,11 @@ impl Mailbox {
         true
     }
 
+    /// The session is over, though others may still know its mailbox.
+    pub fn leave(&self) {
+        self.slot.leave();
+    }
+
     // ---- signs of life -------------------------------------------------------------------------
 
     /// The session sent something at this tick.

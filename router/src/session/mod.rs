@@ -172,6 +172,7 @@ impl Session {
             // Closing a socket with unread bytes resets it, and the peer may lose the farewell.
             let _ = tokio::time::timeout(LINGER, poll_fn(|cx| self.poll_discard(cx))).await;
         }
+        mailbox.leave();
     }
 
     fn log(&self, end: &End) {
