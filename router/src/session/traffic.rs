@@ -13,6 +13,7 @@ use crate::forward::local::Local;
 use crate::forward::{self, Stop};
 use crate::mailbox::runs::Frame;
 use crate::registry::Refusal;
+use crate::stream::ReadHalf;
 
 impl Session {
     /// Forwards what comes until something else is to be done.
@@ -246,18 +247,18 @@ impl Session {
             Poll::Pending
         })
     }
+}
 
-    /// Reads what the peer still sends, and forgets it.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Local::with(|local| {
-            loop {
-                match ready!(self.reader.poll_read(cx, &mut local.scratch)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(_) => {}
-                }
+/// Reads what the peer still sends, and forgets it.
+pub(super) fn poll_discard(reader: &mut ReadHalf, cx: &mut Context<'_>) -> Poll<()> {
+    Local::with(|local| {
+        loop {
+            match ready!(reader.poll_read(cx, &mut local.scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
             }
-        })
-    }
+        }
+    })
 }
 
 fn too_large(header: &FixedHeader, bytes: &[u8], max: u32, local: &mut Local) -> Refusal {
