@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use switchboard_protocol::header::HeaderError;
+use switchboard_protocol::limits::MAX_CONTROL_FRAME;
 use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
 use self::local::Local;
@@ -77,6 +78,8 @@ pub fn forward(
     let stop = loop {
         let header = match FixedHeader::parse(&bytes[at..], max_frame) {
             Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
+            // It is not waited for, as it will not be taken.
+            Ok(Some(header)) if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Ok(_) => break Stop::Incomplete,
             Err(HeaderError::TooLarge { header, .. }) => break Stop::TooLarge(header),
             Err(error) => break Stop::Malformed(error.to_string()),
@@ -90,6 +93,7 @@ pub fn forward(
                     refuse_source(&header, mode, at, source, local);
                 }
             }
+            Kind::Control if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Kind::Control => break Stop::Control(header.length as usize),
             Kind::Report | Kind::Relay => {
                 let kind = header.kind.raw();
@@ -100,6 +104,10 @@ pub fn forward(
     };
     finish(bytes, source, waker, &table, local);
     (at, stop)
+}
+
+fn is_too_long_for_control(header: &FixedHeader) -> bool {
+    header.kind == Kind::Control && header.length > MAX_CONTROL_FRAME
 }
 
 /// Finds the target of one frame and notes the frame for it.
@@ -267,8 +275,9 @@ impl Spoofed {
 }
 
 impl Source {
+    /// Whether it may send from this id.
     #[inline]
-    fn owns(&self, source: u32) -> bool {
+    pub fn owns(&self, source: u32) -> bool {
         self.ids.iter().any(|id| id.raw() == source)
     }
 }
