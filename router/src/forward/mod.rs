@@ -150,7 +150,10 @@ fn place(
         }
         (Pick::Nobody(reason), _) => {
             let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
-            local.out.lose(frame, reason);
+            match mode {
+                Mode::Broadcast => reach_nobody(frame, local),
+                _ => local.out.lose(frame, reason),
+            }
         }
         (_, None) => {}
     }
@@ -170,11 +173,21 @@ fn broadcast(
         .batch
         .broadcast(class, run, |mailbox| echo || mailbox.session() != source.mailbox.session());
     if targets == 0 {
-        let frame = Frame { header: frame.header, ..*frame };
-        local.out.lose(frame, Reason::NoInstance);
+        reach_nobody(Frame { header: frame.header, ..*frame }, local);
     } else if frame.header.flags.contains(Flags::CALL) {
         local.out.report(frame, Reason::Delivered, targets);
     }
+}
+
+/// A broadcast without a target. A call is told of none like of any other number: its caller has all
+/// replies already.
+fn reach_nobody(frame: Frame<'_>, local: &mut Local) {
+    if !frame.header.flags.contains(Flags::CALL) {
+        return local.out.lose(frame, Reason::NoInstance);
+    }
+    let bucket = Bucket::new(Mode::Broadcast, frame.header.target);
+    local.out.counters.ended(bucket, Outcome::NoInstance, 1);
+    local.out.report(&frame, Reason::Delivered, 0);
 }
 
 /// Offers what was gathered to each mailbox, and sends the reports that are owed.
