@@ -142,6 +142,14 @@ pub enum ConfigError {
         /// Where, and what is wrong.
         error: serde_yaml::Error,
     },
+    /// A value in the file can't be meant.
+    #[error("{}: {error}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// Which value, and what is wrong.
+        error: Box<Self>,
+    },
     /// A value can't be meant.
     #[error("{key}: {value} {wrong}")]
     Value {
@@ -175,11 +183,17 @@ impl Config {
         self
     }
 
-    /// Reads a file.
+    /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), error })
+        let config = Self::parse(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error })?;
+        config.validate().map_err(|error| {
+            let error = Box::new(error);
+            ConfigError::InFile { path: path.to_owned(), error }
+        })?;
+        Ok(config)
     }
 
     /// Reads a text.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use switchboard_protocol::header::HeaderError;
-use switchboard_protocol::limits::FIXED_HEADER;
+use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
 use self::batch::Likeness;
@@ -83,6 +83,8 @@ pub fn forward(
         }
         let header = match FixedHeader::parse(&bytes[at..], max_frame) {
             Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
+            // It is not waited for, as it will not be taken.
+            Ok(Some(header)) if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Ok(_) => break Stop::Incomplete,
             Err(HeaderError::TooLarge { header, .. }) => break Stop::TooLarge(header),
             Err(error) => break Stop::Malformed(error.to_string()),
@@ -96,6 +98,7 @@ pub fn forward(
                     refuse_source(&header, mode, at, source, local);
                 }
             }
+            Kind::Control if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Kind::Control => break Stop::Control(header.length as usize),
             Kind::Report | Kind::Relay => {
                 let kind = header.kind.raw();
@@ -106,6 +109,10 @@ pub fn forward(
     };
     finish(bytes, source, waker, &table, local);
     (at, stop)
+}
+
+fn is_too_long_for_control(header: &FixedHeader) -> bool {
+    header.kind == Kind::Control && header.length > MAX_CONTROL_FRAME
 }
 
 /// The short way for a frame like one before in this batch. Answers where the next frame starts.
@@ -180,8 +187,7 @@ fn broadcast(
         .batch
         .broadcast(class, run, |mailbox| echo || mailbox.session() != source.mailbox.session());
     if targets == 0 {
-        let frame = Frame { header: frame.header, ..*frame };
-        local.out.lose(frame, Reason::NoInstance);
+        local.out.lose(Frame { header: frame.header, ..*frame }, Reason::NoInstance);
     } else if frame.header.flags.contains(Flags::CALL) {
         local.out.report(frame, Reason::Delivered, targets);
     }
@@ -285,8 +291,9 @@ impl Spoofed {
 }
 
 impl Source {
+    /// Whether it may send from this id.
     #[inline]
-    fn owns(&self, source: u32) -> bool {
+    pub fn owns(&self, source: u32) -> bool {
         self.ids.iter().any(|id| id.raw() == source)
     }
 }

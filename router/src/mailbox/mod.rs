@@ -132,6 +132,7 @@ mod status {
     pub(super) const REPLACED: u32 = 4;
     pub(super) const REGISTERED: u32 = 8;
     pub(super) const PAUSED: u32 = 16;
+    pub(super) const COMFORTED: u32 = 32;
 }
 
 impl Handle for Arc<Mailbox> {
@@ -467,6 +468,11 @@ impl Mailbox {
         true
     }
 
+    /// The session is over, though others may still know its mailbox.
+    pub fn leave(&self) {
+        self.slot.leave();
+    }
+
     // ---- signs of life -------------------------------------------------------------------------
 
     /// The session sent something at this tick.
@@ -504,6 +510,16 @@ impl Mailbox {
     /// Whether the router does not read this session at the moment.
     pub fn is_paused(&self) -> bool {
         self.status.load(SeqCst) & status::PAUSED != 0
+    }
+
+    /// Whether the watchdog already looks after its node while it is not read; from now on it does.
+    pub fn set_comforted(&self) -> bool {
+        self.status.fetch_or(status::COMFORTED, SeqCst) & status::COMFORTED != 0
+    }
+
+    /// The watchdog looks after it no more.
+    pub fn unset_comforted(&self) {
+        self.status.fetch_and(!status::COMFORTED, SeqCst);
     }
 
     // ---- from the router -----------------------------------------------------------------------

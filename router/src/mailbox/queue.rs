@@ -18,7 +18,7 @@ pub struct Queue {
     tally: Tally,
     /// Whether any of them may be DROPPABLE.
     droppable: bool,
-    /// Bytes of the router's own messages that came in since it was last empty.
+    /// Bytes of the router's own messages that are in `frames`.
     control: usize,
 }
 
@@ -52,7 +52,7 @@ impl Queue {
         self.control += frame.len();
     }
 
-    /// How many bytes of the router's own messages came in since it was last empty.
+    /// How many bytes of the router's own messages wait, and a little more.
     pub fn control(&self) -> usize {
         self.control
     }
@@ -130,6 +130,8 @@ impl Queue {
             if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
                 self.tally.subtract(bucket, 1);
                 out.counters.ended(bucket, Outcome::Delivered, 1);
+            } else {
+                self.control = self.control.saturating_sub(frame.bytes.len());
             }
         }
         self.frames.drain(..keep);
