@@ -194,7 +194,9 @@ impl Driver {
         self.shared.requests.answer_all(|| Err(RegisterError::LinkLost));
         self.shared.change_identity(crate::identity::Identity::deny_all);
         self.shared.demote_all();
-        self.shared.announce_drops();
+        if let Some(event) = self.shared.drops.take() {
+            self.shared.events.announce(event);
+        }
         unsent
     }
 }

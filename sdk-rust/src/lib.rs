@@ -23,8 +23,9 @@
 //! - `node`, `target`, `message`, `call`, `args`: sending;
 //! - `handlers`, `caller`, `runner`: being called;
 //! - `event`, `watch`: hearing what happens;
-//! - `driver`, `session`, `link`, `backoff`: the task that owns the socket, from the outside in;
-//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`: the state between handles and
+//! - `driver`, `backoff`, `link`, `session`, `dispatch`: the task that owns the socket, from the
+//!   outside in;
+//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between handles and
 //!   driver;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
@@ -34,7 +35,9 @@ mod backoff;
 mod builder;
 mod call;
 mod caller;
+mod dispatch;
 mod driver;
+mod drops;
 mod error;
 mod event;
 mod handlers;

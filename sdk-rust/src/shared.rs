@@ -2,7 +2,6 @@
 //! itself; there is no lock over the whole.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use ahash::AHashMap;
 use switchboard_protocol::control::Master;
 use switchboard_protocol::{Class, Control, Header, ServiceId};
 
+use crate::drops::Drops;
 use crate::error::{CloseReason, ForwardError, RegisterError};
 use crate::event::{Announcer, Event};
 use crate::handlers::Handlers;
@@ -37,13 +37,6 @@ pub(crate) struct Shared {
     identity: RwLock<Identity>,
     /// The classes that this node is master of, each with its epoch.
     masterships: Mutex<AHashMap<Class, u64>>,
-}
-
-/// Drops that have not been told yet.
-#[derive(Debug, Default)]
-pub(crate) struct Drops {
-    messages: AtomicU64,
-    replies: AtomicU64,
 }
 
 impl Shared {
@@ -156,23 +149,6 @@ impl Shared {
 
     fn masterships(&self) -> std::sync::MutexGuard<'_, AHashMap<Class, u64>> {
         self.masterships.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn drop_message(&self) {
-        self.drops.messages.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn drop_reply(&self) {
-        self.drops.replies.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Announces drops since the last time, if there were any.
-    pub(crate) fn announce_drops(&self) {
-        let messages = self.drops.messages.swap(0, Ordering::Relaxed);
-        let replies = self.drops.replies.swap(0, Ordering::Relaxed);
-        if messages != 0 || replies != 0 {
-            self.events.announce(Event::Overloaded { messages, replies });
-        }
     }
 }
 
