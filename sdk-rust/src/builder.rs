@@ -49,6 +49,38 @@ pub const DEFAULT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A node that is not connected yet, from [`Node::builder`].
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// use std::time::Duration;
+/// use switchboard::{Caller, Node, Service};
+///
+/// let node = Node::builder("matchsvr.1")
+///     .router(&address)
+///     .weight(2)
+///     .metadata("zone", "eu")
+///     .also(Service::from("gamesvr").weight(0))
+///     .name("match maker")
+///     .token("from a file or the environment")
+///     .heartbeat(Duration::from_secs(1))
+///     .call_timeout(Duration::from_secs(2))
+///     .connect_timeout(Duration::from_secs(3))
+///     .backoff(Duration::from_millis(50), Duration::from_secs(2))
+///     .outbox_bytes(1 << 20)
+///     .handler_queue(1000)
+///     .handlers_waiting(100)
+///     .watch("gamesvr")
+///     .on("ping", async |_: Caller, ()| Ok("pong"))
+///     .connect()
+///     .await?;
+/// assert_eq!(node.ids().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a node comes to life with `connect`"]
 #[derive(Debug)]
 pub struct Builder {
@@ -219,6 +251,23 @@ impl Builder {
     ///
     /// Tries each router once. From then on the node reconnects by itself, and says so in its
     /// [`Event`](crate::Event)s. Must be called in a tokio runtime, which the node lives in.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+    /// # let router = switchboard_router::Router::start(config)?;
+    /// # let address = router.listen()[0].to_string();
+    /// use switchboard::{ConnectError, Node};
+    ///
+    /// let error = Node::builder("matchsvr.one").router(&address).connect().await.unwrap_err();
+    /// assert!(matches!(error, ConnectError::Option { option: "builder", .. }));
+    ///
+    /// let error = Node::builder("bakery.1").router(&address).connect().await.unwrap_err();
+    /// assert!(matches!(error, ConnectError::Refused { .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(self) -> Result<Node, ConnectError> {
         let mut services = Vec::new();
         for (option, service) in std::iter::once(("builder", self.first))

@@ -1,13 +1,18 @@
 //! The Rust SDK of Switchboard: call services by class and mode through a router.
 //!
-//! ```no_run
+//! ```
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use switchboard::{Caller, Master, Node};
 //!
-//! let node = Node::builder("matchsvr.1").router("127.0.0.1:2000").connect().await?;
+//! let address = "127.0.0.1:2000";
+//! # let config = switchboard_router::Config::local().with_class("matchsvr", 5);
+//! # let router = switchboard_router::Router::start(config)?;
+//! # let address = &router.listen()[0];
+//! let node = Node::builder("matchsvr.1").router(address).connect().await?;
 //! node.on("greet", async |_: Caller, (name,): (String,)| Ok(format!("hello, {name}")));
 //! let hello: String = node.call(Master, "matchsvr", "greet", ("world",)).await?;
+//! # assert_eq!(hello, "hello, world");
 //! # Ok(())
 //! # }
 //! ```

@@ -51,6 +51,31 @@ pub enum Membership {
 ///
 /// It starts with who is there already, goes on across reconnects with the difference, and
 /// coalesces: a reader that is slow sees fewer steps, and never a wrong end.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Membership, Node};
+///
+/// let mut matchers = node.watch("matchsvr")?;
+/// let mut there = Vec::new();
+/// loop {
+///     match matchers.next().await {
+///         Some(Membership::Joined { id, .. }) => there.push(id),
+///         Some(Membership::Left { id, .. }) => there.retain(|other| *other != id),
+///         Some(Membership::Synced) => break,
+///         Some(_) => {}
+///         None => return Ok(()), // the node was closed
+///     }
+/// }
+/// assert_eq!(there, [node.id()]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Watcher {
     shared: Arc<Shared>,
