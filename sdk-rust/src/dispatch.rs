@@ -114,6 +114,7 @@ impl Session<'_> {
             identity.remove(&ids);
             identity.primary()
         });
+        self.shared.demote(|id| ids.contains(&id));
         self.shared.events.announce(Event::Replaced { ids });
         left.is_none().then_some(End::Final(CloseReason::Replaced))
     }

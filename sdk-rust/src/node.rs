@@ -559,6 +559,7 @@ impl Node {
                 Ok(())
             }
         })?;
+        shared.demote(|held| held == id);
         let mut ticket = shared.requests.open();
         let unregister = Unregister { request: ticket.number, ids: vec![id] };
         if shared.control(&Control::Unregister(unregister)).is_err() {

@@ -154,6 +154,32 @@ async fn a_node_hears_when_it_becomes_master_and_when_it_no_longer_is() {
 }
 
 #[tokio::test]
+async fn the_epoch_of_a_newer_incarnation_under_the_same_id_is_not_this_nodes() {
+    let router = FakeRouter::start().await;
+    let (node, mut session) = router.connect(router.node()).await;
+    let mut events = node.events();
+    session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
+    assert_eq!(mastership(&mut events).await, Some(7));
+    // The same again, in a picture of the class for instance, changes nothing.
+    session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
+    session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 8)).await;
+    assert_eq!(mastership(&mut events).await, None);
+    assert_eq!(node.mastership(MATCHSVR), None);
+}
+
+#[tokio::test]
+async fn who_gives_up_an_id_is_no_longer_master_under_it() {
+    let router = FakeRouter::start().await;
+    let (node, mut session) = router.connect(router.node().also("3.2")).await;
+    let mut events = node.events();
+    session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
+    assert_eq!(mastership(&mut events).await, Some(7));
+    let ids = vec![id(MATCHSVR, 1)];
+    session.control_out(Control::Replaced(control::Replaced { ids })).await;
+    assert_eq!(mastership(&mut events).await, None);
+}
+
+#[tokio::test]
 async fn a_node_without_a_link_is_master_of_nothing() {
     let router = FakeRouter::start().await;
     let (node, mut session) = router.connect(router.node()).await;
