@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A [`Node`] offers services and calls others. It reconnects by itself and tells of it in
-//! [`Event`]s. Whom a message is for reads as two words: how to pick ([`Master`], [`Hash`],
+//! [`Event`]s. Whom a message is for reads as two words: how to pick ([`Master`], [`Hash`](struct@Hash),
 //! [`Random`], [`LeastLoaded`], [`Broadcast`], [`Direct`]) and what from (a class, or for `Direct`
 //! one instance).
 //!

@@ -1,4 +1,4 @@
-//! Whom a message is for: a word that says how to pick ([`Master`], [`Hash`], ...) and what to pick
+//! Whom a message is for: a word that says how to pick ([`Master`], [`Hash`](struct@Hash), ...) and what to pick
 //! from ([`To`]). Turning names into numbers happens here, with the names that Welcome brought.
 
 use switchboard_protocol::{Class, Header, Instance, Kind, Mode, ServiceId, key};
@@ -39,7 +39,7 @@ pub struct Broadcast;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastLoaded;
 
-/// A word for how to pick: [`Direct`], [`Master`], [`Hash`], [`Random`], [`Broadcast`] and
+/// A word for how to pick: [`Direct`], [`Master`], [`Hash`](struct@Hash), [`Random`], [`Broadcast`] and
 /// [`LeastLoaded`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a way to pick a target",
@@ -54,7 +54,7 @@ pub trait Pick: sealed::Pick {}
 )]
 pub trait PickOne: Pick {}
 
-/// What can be the key of [`Hash`]: an integer is its own key (a negative one its two's complement
+/// What can be the key of [`Hash`](struct@Hash): an integer is its own key (a negative one its two's complement
 /// bits), text and bytes are hashed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a key",

@@ -3,6 +3,7 @@
 
 mod calls;
 mod connect;
+mod embedded;
 mod handling;
 mod links;
 mod support;
