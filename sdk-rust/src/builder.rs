@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::runner::Runner;
 use crate::service::Service;
 use crate::shared::Shared;
+use crate::target::To;
 
 /// Where a node looks for a router unless told otherwise.
 pub const DEFAULT_ROUTER: &str = "127.0.0.1:2000";
@@ -236,13 +237,12 @@ impl Builder {
     }
 
     /// Watches a class from the start, so that a later [`Node::watch`] knows it already.
-    pub fn watch<'a>(mut self, class: impl Into<crate::To<'a>>) -> Self {
-        let unnamed = |_: &str| None;
-        let class = class.into();
-        self.watches.push(match (class, class.class(unnamed)) {
-            (_, Ok(class)) => Watched::Class(class),
-            (crate::To::Name(name), Err(_)) => Watched::Name(name.to_owned()),
-            (other, Err(_)) => Watched::Name(format!("{other:?}")),
+    pub fn watch<'a>(mut self, class: impl Into<To<'a>>) -> Self {
+        self.watches.push(match class.into() {
+            To::Class(class) => Watched::Class(class),
+            To::Number(raw) => Watched::Name(raw.to_string()),
+            To::Id(id) => Watched::Name(id.to_string()),
+            To::Name(name) => Watched::Name(name.to_owned()),
         });
         self
     }
@@ -297,17 +297,17 @@ impl Builder {
         let plan = Plan::new(routers, hello, self.connect_timeout, backoff);
         let mut driver = Driver::new(Arc::clone(&shared), incoming, plan);
         let (link, welcome) = driver.first().await?;
+        driver.adopt(&welcome);
         for watched in &self.watches {
             if let Watched::Name(name) = watched {
-                let known = welcome.classes.iter().find(|(_, known)| *known == name);
-                let (class, _) = known.ok_or_else(|| {
-                    let why = format!("the router knows no class `{name}`");
-                    ConnectError::Option { option: "watch", why }
+                let class = shared.class(To::Name(name)).map_err(|error| ConnectError::Option {
+                    option: "watch",
+                    why: error.to_string(),
                 })?;
-                shared.watches.keep(*class);
+                shared.watches.keep(class);
             }
         }
-        driver.adopt(&welcome);
+        shared.watches.ask(&shared.outbox);
         let node = Node::new(Arc::clone(&shared));
         let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
         let runner = Runner { shared, node: node.downgrade(), queue, waiting };

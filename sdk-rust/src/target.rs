@@ -6,10 +6,40 @@ use switchboard_protocol::{Class, Header, Instance, Kind, Mode, ServiceId, key};
 use crate::error::TargetError;
 
 /// One instance, named exactly: `node.forward(Direct, "gamesvr.2", "kick", (player,))`.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Direct, ServiceId};
+///
+/// node.forward(Direct, "gamesvr.2", "kick", (4711,))?;
+/// let id: ServiceId = "3.2".parse()?;
+/// node.forward(Direct, id, "kick", (4711,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Direct;
 
 /// The master of a class, of which there is one at a time.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Master;
+///
+/// node.forward(Master, "matchsvr", "join_match", (4711, "ranked"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Master;
 
@@ -28,14 +58,57 @@ pub struct Master;
 pub struct Hash<K>(pub K);
 
 /// Any instance, in proportion to the weights.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Random;
+///
+/// node.forward(Random, "gamesvr", "log", ("anyone can do this",))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Random;
 
 /// Every instance of a class. For `forward` only: a call has one answer.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Broadcast;
+///
+/// node.forward(Broadcast, "gamesvr", "closing", (30,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broadcast;
 
 /// The instance that reports the least load; see [`Node::set_load`](crate::Node::set_load).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::LeastLoaded;
+///
+/// node.set_load(17);
+/// node.forward(LeastLoaded, "matchsvr", "open_room", (8,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastLoaded;
 
@@ -48,6 +121,12 @@ pub struct LeastLoaded;
 pub trait Pick: sealed::Pick {}
 
 /// A word that picks one instance: any but [`Broadcast`].
+///
+/// ```compile_fail,E0277
+/// fn count(node: &switchboard::Node) -> switchboard::Call<u32> {
+///     node.call(switchboard::Broadcast, "gamesvr", "count", ())
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a call has one answer, and `{Self}` does not pick one instance",
     note = "call with Direct, Master, Hash(key), Random or LeastLoaded; a Broadcast is forwarded"
@@ -56,6 +135,32 @@ pub trait PickOne: Pick {}
 
 /// What can be the key of [`Hash`](struct@Hash): an integer is its own key (a negative one its two's complement
 /// bits), text and bytes are hashed.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Hash, Key};
+///
+/// struct Guild {
+///     name: String,
+///     shard: u64,
+/// }
+///
+/// impl Key for Guild {
+///     fn key(&self) -> u64 {
+///         self.shard
+///     }
+/// }
+///
+/// let guild = Guild { name: "night watch".to_owned(), shard: 3 };
+/// node.forward(Hash(&guild), "gamesvr", "found_guild", (&guild.name,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a key",
     note = "a key is an integer, a text or bytes"
@@ -67,6 +172,23 @@ pub trait Key {
 
 /// What to pick from: a class (by [`Class`], number, or the name that the router knows), or for
 /// [`Direct`] one instance (a [`ServiceId`], `"5.1"` or `"gamesvr.2"`).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Class, Random, To};
+///
+/// assert_eq!(To::from("gamesvr"), To::Name("gamesvr"));
+/// for class in [To::from("gamesvr"), To::from("3"), To::from(3), To::from(Class::of(3))] {
+///     node.forward(Random, class, "ping", ())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To<'a> {
     /// A class.
