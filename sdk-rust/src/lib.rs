@@ -24,14 +24,14 @@
 //!
 //! The rooms, from the door inwards:
 //!
-//! - `builder`, `service`: what can be said before connecting;
-//! - `node`, `target`, `message`, `call`, `args`: sending;
-//! - `handlers`, `caller`, `runner`: being called;
-//! - `event`, `watch`: hearing what happens;
+//! - `builder`, `service`: what can be said before connecting; `node`: the handle;
+//! - `sending`, `target`, `key`, `message`, `call`, `args`: sending;
+//! - `handling`, `handlers`, `caller`, `runner`: being called;
+//! - `event`, `watch`, `view`, `registering`: hearing what happens, and offering more;
 //! - `driver`, `backoff`, `link`, `session`, `dispatch`: the task that owns the socket, from the
 //!   outside in;
-//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between handles and
-//!   driver;
+//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between
+//!   handles and driver;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,9 @@ mod drops;
 mod error;
 mod event;
 mod handlers;
+mod handling;
 mod identity;
+mod key;
 mod lifecycle;
 mod link;
 mod load;
@@ -54,11 +56,14 @@ mod message;
 mod node;
 mod outbox;
 mod pending;
+mod registering;
 mod runner;
+mod sending;
 mod service;
 mod session;
 mod shared;
 mod target;
+mod view;
 mod watch;
 
 pub use args::{Args, FromArgs};
@@ -71,10 +76,11 @@ pub use caller::Caller;
 pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterError, TargetError};
 pub use event::{Event, Events};
 pub use handlers::HandlerError;
+pub use key::Key;
 pub use message::Message;
 pub use node::Node;
 pub use service::Service;
-pub use target::{Broadcast, Direct, Hash, Key, LeastLoaded, Master, Pick, PickOne, Random, To};
+pub use target::{Broadcast, Direct, Hash, LeastLoaded, Master, Pick, PickOne, Random, To};
 pub use watch::{Membership, Metadata, Watcher};
 
 pub use switchboard_protocol::control::{GoAwayReason, LeftReason};
