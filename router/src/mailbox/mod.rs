@@ -199,12 +199,17 @@ impl Mailbox {
         {
             return refused;
         }
-        let direct = runs.bytes() >= DIRECT_WRITE && !runs.is_scattered();
-        if direct && outbox.is_free() && outbox.queue.is_empty() {
+        let at_once = runs.bytes() >= WRITE_AT_ONCE && outbox.is_free() && outbox.queue.is_empty();
+        if at_once && !runs.is_scattered() {
             self.write_from(outbox, bytes, runs, out);
         } else {
             outbox.queue.append(bytes, runs, out);
-            self.appended(outbox, out);
+            if at_once {
+                // The next mailbox of the batch gets the same buffer, while the cache still holds it.
+                self.write_queue(outbox, out);
+            } else {
+                self.appended(outbox, out);
+            }
         }
         Offer::Taken
     }
@@ -569,8 +574,9 @@ impl Outbox {
     }
 }
 
-/// From this many bytes on, frames are written from where they were read instead of copied.
-const DIRECT_WRITE: usize = 64 << 10;
+/// What one read brings for a mailbox is written at once from this many bytes on: waiting for more would
+/// save little.
+const WRITE_AT_ONCE: usize = 32 << 10;
 /// A queue of this many bytes is written at once instead of at the end of the batch.
 const EARLY_FLUSH: usize = 256 << 10;
 /// The most that a session may let pile up of the router's own messages, and of everything.
