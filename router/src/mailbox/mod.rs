@@ -85,7 +85,7 @@ pub enum Ending {
 }
 
 /// The limits under which frames are offered, from the policy of the class they are for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     overflow: Overflow,
     high_water: usize,
