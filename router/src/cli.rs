@@ -13,18 +13,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Address, Config, ConfigError};
+use crate::config::{self, Address, Config, ConfigError};
 use crate::daemon::{Router, StartError};
 
 /// Switchboard's router: forwards frames between the services that connect to it.
 #[derive(Debug, Parser)]
 #[command(name = "router", version)]
 pub struct Options {
-    /// Where nodes connect: host:port or unix:/path; repeat for more [default: 0.0.0.0:2000]
+    /// Where nodes connect: IP:PORT or unix:/path; repeat for more [default: 0.0.0.0:2000]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<Address>,
     /// Where operators connect over HTTP [default: 127.0.0.1:2001]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_admin)]
     pub admin: Option<SocketAddr>,
     /// A YAML file; see router.example.yaml. Options given here win over it
     #[arg(long, value_name = "FILE")]

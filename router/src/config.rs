@@ -23,9 +23,10 @@ use crate::policy::{ClassPolicy, Policies};
 pub struct Config {
     /// What it calls itself, in Welcome and in logs.
     pub name: String,
-    /// Where nodes connect: `host:port`, or `unix:/path`. Port 0 takes any free one.
+    /// Where nodes connect: an IP address and a port, or `unix:/path`. Port 0 takes any free one.
     pub listen: Vec<Address>,
     /// Where operators connect over HTTP.
+    #[serde(deserialize_with = "read_admin")]
     pub admin: SocketAddr,
     /// How many threads forward frames; 0 is one for each core.
     pub shards: usize,
@@ -418,10 +419,26 @@ impl FromStr for Address {
         }
         text.parse().map(Self::Tcp).map_err(|_| {
             format!(
-                "`{text}` is not an address: write host:port, such as 0.0.0.0:2000, or unix:/path"
+                "`{text}` is not an address: write an IP address and a port, such as \
+                 0.0.0.0:2000, or unix:/path"
             )
         })
     }
+}
+
+/// Reads the address of the admin server.
+pub(crate) fn parse_admin(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not an address: write an IP address and a port, such as 127.0.0.1:2001"
+        )
+    })
+}
+
+fn read_admin<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    // The parser names the field by itself only while it reads it.
+    parse_admin(&text).map_err(|why| serde::de::Error::custom(format_args!("admin: {why}")))
 }
 
 impl TryFrom<String> for Address {

@@ -39,10 +39,13 @@ pub(crate) struct Settings {
     pub policies: Arc<Policies>,
 }
 
-/// Coarse time: cheap to read on every read from a socket.
+/// Coarse time: cheap to read on every read from a socket. It is the time in which the router ran: while
+/// the machine sleeps or the process is stopped, nobody can be heard, and nobody is silent.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    /// What the start is ago, as it was last looked at.
+    seen: AtomicU32,
     tick: AtomicU32,
 }
 
@@ -55,7 +58,11 @@ impl Shared {
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),
-            clock: Clock { start: Instant::now(), tick: AtomicU32::new(0) },
+            clock: Clock {
+                start: Instant::now(),
+                seen: AtomicU32::new(0),
+                tick: AtomicU32::new(0),
+            },
             counters,
             max_frame: AtomicU32::new(config.limits.max_frame_bytes),
             draining: AtomicBool::new(false),
@@ -104,7 +111,9 @@ impl Clock {
 
     /// Moves on to the present. Only the watchdog does.
     pub(crate) fn advance(&self) -> u32 {
-        let now = (self.start.elapsed().as_millis() / TICK.as_millis()) as u32;
+        let seen = (self.start.elapsed().as_millis() / TICK.as_millis()) as u32;
+        let passed = seen.saturating_sub(self.seen.swap(seen, Relaxed));
+        let now = self.now() + passed.min(LONGEST_STEP);
         self.tick.store(now, Relaxed);
         now
     }
@@ -115,5 +124,7 @@ impl Clock {
     }
 }
 
+/// The watchdog looks once in a tick. More than this between two looks is time in which it could not.
+const LONGEST_STEP: u32 = 3;
 /// How fine the coarse time is.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

@@ -3,7 +3,8 @@
 //! - [`binary`]: where the `router` binary is, built if need be;
 //! - [`router`]: a running router: its addresses, its signals, its log, its end; [`metrics`] and [`http`]:
 //!   what it counts, and how it is asked;
-//! - [`node`]: a node in plain blocking code, which can also do what no proper node does;
+//! - [`node`]: a node in plain blocking code, which can also do what no proper node does
+//!   (`stream` is its connection);
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod node;
 pub mod router;
 pub mod scratch;
+mod stream;
 pub mod wait;
 
 pub use node::{Incoming, RawNode};

@@ -2,9 +2,8 @@
 //! itself: it neither pings nor reconnects, and it reads only while something is expected.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -12,6 +11,7 @@ use switchboard_protocol::control::{Event, GoAway, Hello, Ping, Refused, Welcome
 use switchboard_protocol::{Control, Frame, Kind, Report, ServiceId};
 
 use crate::frames;
+use crate::stream::Stream;
 use crate::wait::PATIENCE;
 
 /// A connection to a router.
@@ -37,12 +37,6 @@ pub enum Incoming {
     Closed,
 }
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 impl RawNode {
     /// Connects to `127.0.0.1:34567` or `unix:/path`, and says nothing.
     ///
@@ -56,15 +50,7 @@ impl RawNode {
 
     /// Connects, and says nothing.
     pub fn try_connect(address: &str) -> io::Result<Self> {
-        let stream = match address.strip_prefix("unix:") {
-            Some(path) => Stream::Unix(UnixStream::connect(path)?),
-            None => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                Stream::Tcp(stream)
-            }
-        };
-        stream.set_write_timeout(PATIENCE)?;
+        let stream = Stream::connect(address)?;
         Ok(Self { stream, buffer: BytesMut::new(), inbox: VecDeque::new(), ids: Vec::new() })
     }
 
@@ -272,7 +258,6 @@ impl RawNode {
     }
 
     /// What has come and was not expected.
-    #[must_use]
     pub fn inbox(&self) -> impl Iterator<Item = &Incoming> {
         self.inbox.iter()
     }
@@ -374,56 +359,5 @@ fn incoming(frame: Frame) -> Incoming {
             Ok(message) => Incoming::Control(message),
             Err(error) => panic!("the router sent what is not a message: {error}"),
         },
-    }
-}
-
-impl Stream {
-    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
-            Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
-        }
-    }
-
-    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
-            Self::Unix(stream) => stream.set_write_timeout(Some(timeout)),
-        }
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        }
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
-            Self::Unix(stream) => Self::Unix(stream.try_clone()?),
-        })
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.write_all(bytes),
-            Self::Unix(stream) => stream.write_all(bytes),
-        }
     }
 }

@@ -114,17 +114,34 @@ impl Batch {
         self.recent[likeness.place()] = Recent { batch, likeness, header_len, bucket, target: to };
     }
 
-    /// The place of a mailbox in this batch.
+    /// The place of a mailbox in this batch, for frames under this policy. A session with instances of
+    /// several classes has a place for each of their policies; order is kept within a class.
     #[inline]
     pub fn target(&mut self, mailbox: &Arc<Mailbox>, policy: &ClassPolicy) -> Target {
-        let index = mailbox.index();
-        match self.places.get(index) {
-            Some(place) if *place != Target::NONE.0 => Target(*place),
-            _ => self.seat(mailbox, policy),
+        let admission = Admission::of(policy);
+        let under = |entry: &Entry| entry.mailbox.as_ref().is_some_and(|one| one.1 == admission);
+        match self.places.get(mailbox.index()) {
+            Some(place) if *place == Target::NONE.0 => self.seat(mailbox, admission),
+            Some(place) if under(&self.entries[*place as usize]) => Target(*place),
+            Some(_) => self.find_or_seat(mailbox, admission),
+            None => self.seat(mailbox, admission),
         }
     }
 
-    fn seat(&mut self, mailbox: &Arc<Mailbox>, policy: &ClassPolicy) -> Target {
+    /// The mailbox has a place, but under another policy.
+    #[cold]
+    fn find_or_seat(&mut self, mailbox: &Arc<Mailbox>, admission: Admission) -> Target {
+        let is_it = |entry: &Entry| {
+            let found = entry.mailbox.as_ref();
+            found.is_some_and(|(known, under)| Arc::ptr_eq(known, mailbox) && *under == admission)
+        };
+        match self.entries[..self.used].iter().position(is_it) {
+            Some(place) => Target(place as u32),
+            None => self.seat(mailbox, admission),
+        }
+    }
+
+    fn seat(&mut self, mailbox: &Arc<Mailbox>, admission: Admission) -> Target {
         let index = mailbox.index();
         if index >= self.places.len() {
             self.places.resize((index + 1).next_power_of_two(), Target::NONE.0);
@@ -132,7 +149,7 @@ impl Batch {
         if self.used == self.entries.len() {
             self.entries.push(Entry::default());
         }
-        self.entries[self.used].mailbox = Some((mailbox.clone(), Admission::of(policy)));
+        self.entries[self.used].mailbox = Some((mailbox.clone(), admission));
         let target = Target(self.used as u32);
         self.places[index] = target.0;
         self.used += 1;

@@ -85,7 +85,7 @@ pub enum Ending {
 }
 
 /// The limits under which frames are offered, from the policy of the class they are for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     overflow: Overflow,
     high_water: usize,
@@ -221,7 +221,7 @@ impl Mailbox {
         if outbox.closed {
             return;
         }
-        if outbox.pending() >= MAX_CONTROL_BACKLOG {
+        if outbox.queue.control() >= MAX_CONTROL_BACKLOG {
             return self.end_locked(outbox, Ending::SlowConsumer);
         }
         outbox.queue.append_control(frame, out);
@@ -579,5 +579,6 @@ impl Outbox {
 const WRITE_AT_ONCE: usize = 32 << 10;
 /// A queue of this many bytes is written at once instead of at the end of the batch.
 const EARLY_FLUSH: usize = 256 << 10;
-/// The most that a session may let pile up of the router's own messages, and of everything.
+/// The most that a session may let pile up of the router's own messages. What it may of data is for its
+/// classes' policies to say.
 const MAX_CONTROL_BACKLOG: usize = 32 << 20;
