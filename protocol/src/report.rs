@@ -20,7 +20,7 @@ use crate::kind::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It went to `targets` instances. Only a broadcast CALL is told so.
+    /// It went to `targets` sessions. Only a broadcast CALL is told so.
     Delivered,
     /// The class has no live instance.
     NoInstance,
@@ -47,7 +47,7 @@ pub enum Reason {
 pub struct Report {
     /// Why.
     pub reason: Reason,
-    /// How many instances it went to.
+    /// How many sessions it went to.
     pub targets: u32,
     /// The frame's own header, by which the sender knows it.
     pub header: Header,

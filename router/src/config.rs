@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_yaml::Value;
 use switchboard_protocol::{Class, limits};
 
 use crate::policy::{ClassPolicy, Policies};
@@ -38,6 +40,7 @@ pub struct Config {
     /// The policy of classes that `classes` does not name.
     pub default_class: ClassPolicy,
     /// The classes by name.
+    #[serde(deserialize_with = "classes")]
     pub classes: BTreeMap<String, ClassConfig>,
 }
 
@@ -87,14 +90,37 @@ pub struct Drain {
     pub reconnect_spread_ms: u32,
 }
 
-/// A class in the file: its number and its policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A class in the file: its number and its policy, side by side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClassConfig {
     /// Its number, 1 to 255.
     pub id: u8,
     /// Its policy.
     #[serde(flatten)]
     pub policy: ClassPolicy,
+}
+
+// By hand, because serde's flatten would let unknown fields pass.
+fn classes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, ClassConfig>, D::Error> {
+    let classes = BTreeMap::<String, BTreeMap<String, Value>>::deserialize(deserializer)?;
+    let read = |(name, fields)| match class(fields) {
+        Ok(class) => Ok((name, class)),
+        Err(wrong) => Err(D::Error::custom(format_args!("classes.{name}: {wrong}"))),
+    };
+    classes.into_iter().map(read).collect()
+}
+
+fn class(mut fields: BTreeMap<String, Value>) -> Result<ClassConfig, String> {
+    let id = fields.remove("id").ok_or("missing field `id`: a class has a number, 1 to 255")?;
+    let number = id.as_u64().and_then(|id| u8::try_from(id).ok()).ok_or_else(|| {
+        let shown = serde_yaml::to_string(&id).unwrap_or_default();
+        format!("id: {} is out of range: a class is 1 to 255", shown.trim())
+    })?;
+    let fields = fields.into_iter().map(|(key, value)| (key.into(), value));
+    let policy = serde_yaml::from_value(Value::Mapping(fields.collect()));
+    Ok(ClassConfig { id: number, policy: policy.map_err(|error| error.to_string())? })
 }
 
 /// A mistake in the configuration.
@@ -115,6 +141,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Where, and what is wrong.
         error: serde_yaml::Error,
+    },
+    /// A value in the file can't be meant.
+    #[error("{}: {error}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// Which value, and what is wrong.
+        error: Box<Self>,
     },
     /// A value can't be meant.
     #[error("{key}: {value} {wrong}")]
@@ -149,11 +183,17 @@ impl Config {
         self
     }
 
-    /// Reads a file.
+    /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), error })
+        let config = Self::parse(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error })?;
+        config.validate().map_err(|error| {
+            let error = Box::new(error);
+            ConfigError::InFile { path: path.to_owned(), error }
+        })?;
+        Ok(config)
     }
 
     /// Reads a text.
@@ -409,3 +449,118 @@ impl fmt::Display for Address {
 const MAX_SHARDS: usize = 256;
 const MAX_SLOTS: u32 = 1 << 20;
 const MAX_MAX_FRAME: u32 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{HashPolicy, Overflow};
+
+    const EXAMPLE: &str = include_str!("../../router.example.yaml");
+
+    fn parse_error(text: &str) -> String {
+        Config::parse(text).unwrap_err().to_string()
+    }
+
+    fn value_error(text: &str) -> String {
+        Config::parse(text).unwrap().validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_example_documents_every_field_with_its_default() {
+        let example = Config::parse(EXAMPLE).unwrap();
+        example.validate().unwrap();
+        let without_classes = Config { classes: BTreeMap::new(), ..example.clone() };
+        assert_eq!(without_classes, Config::default());
+        assert_eq!(example.classes["dbagent"].policy.slots, 4);
+        assert_eq!(example.classes["mailsvr"].policy.hash, HashPolicy::Rendezvous);
+        assert_eq!(example.classes["gamesvr"].policy.overflow, Overflow::DropOld);
+        // Every field that a configuration has stands in the example's text.
+        let written = serde_yaml::to_string(&example).unwrap();
+        for line in written.lines().filter(|line| !line.starts_with("- ")) {
+            let key = line.trim().split(':').next().unwrap();
+            assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        assert_eq!(Config::parse("# nothing\n\n").unwrap(), Config::default());
+        assert_eq!(Config::parse("name: a\n").unwrap().admin, Config::default().admin);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_place_and_what_would_be_right() {
+        let error = parse_error("name: a\nlimit:\n  max_frame_bytes: 1\n");
+        assert!(
+            error.contains("unknown field `limit`, expected one of `name`, `listen`"),
+            "{error}"
+        );
+        let error = parse_error("limits:\n  max_frame: 1\n");
+        assert!(error.contains("limits: unknown field `max_frame`"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+        let error = parse_error("classes:\n  a:\n    id: 1\n    hsah: fixed\n");
+        assert!(
+            error.contains("classes.a: unknown field `hsah`, expected one of `hash`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_would_be_right() {
+        let error = parse_error("listen: [nowhere]\n");
+        assert!(
+            error.contains("`nowhere` is not an address: write host:port, such as 0.0.0.0:2000"),
+            "{error}"
+        );
+        let error = parse_error("default_class:\n  overflow: explode\n");
+        assert!(error.contains("unknown variant `explode`, expected one of `pause`"), "{error}");
+        let error = parse_error("classes:\n  a:\n    id: 256\n");
+        assert!(
+            error.contains("classes.a: id: 256 is out of range: a class is 1 to 255"),
+            "{error}"
+        );
+        let error = parse_error("classes:\n  a:\n    slots: 4\n");
+        assert!(error.contains("classes.a: missing field `id`"), "{error}");
+        assert_eq!(
+            value_error("classes: {a: {id: 0}}"),
+            "classes.a.id: 0 is out of range: a class is 1 to 255"
+        );
+        assert_eq!(
+            value_error("classes: {a: {id: 3}, b: {id: 3}}"),
+            "classes.b.id: 3 is taken by `a`"
+        );
+        assert_eq!(
+            value_error("limits: {max_frame_bytes: 100}"),
+            "limits.max_frame_bytes: 100 is out of range: 65536 to 1073741824 bytes"
+        );
+        assert_eq!(
+            value_error("heartbeat: {default_ms: 100}"),
+            "heartbeat.default_ms: 100 is not between min_ms (500) and max_ms (60000)"
+        );
+        assert_eq!(
+            value_error("classes: {a.b: {id: 1}}"),
+            "classes: `a.b` is not a name: it starts with a letter and has no dot, space, slash, colon"
+        );
+        assert_eq!(
+            value_error("default_class: {high_water_bytes: 1}"),
+            "default_class.high_water_bytes: 1 is too little: 4096 bytes or more"
+        );
+        assert_eq!(
+            value_error("listen: []"),
+            "listen: [] is empty: name one address at least, such as 0.0.0.0:2000"
+        );
+    }
+
+    #[test]
+    fn a_reload_tells_what_it_applies_and_what_needs_a_restart() {
+        let old = Config::default().with_class("a", 1).with_class("b", 2);
+        let mut new = Config::default().with_class("a", 1).with_class("c", 3);
+        new.admin = SocketAddr::from(([127, 0, 0, 1], 9));
+        new.limits.max_connections = 5;
+        new.limits.max_services_per_session = 5;
+        let difference = old.difference(&new);
+        assert_eq!(difference.applied, ["limits", "classes.c", "classes.b"]);
+        assert_eq!(difference.needs_restart, ["admin", "limits.max_services_per_session"]);
+        assert_eq!(old.difference(&old), Difference::default());
+    }
+}

@@ -128,6 +128,12 @@ impl Bucket {
         }
     }
 
+    /// Whether it is that of broadcasts.
+    #[inline]
+    pub const fn is_broadcast(self) -> bool {
+        self.0 & 7 == Mode::Broadcast as u16
+    }
+
     /// All buckets that a frame can have.
     pub fn all() -> impl Iterator<Item = (Class, Mode, Self)> {
         (1..=u8::MAX).flat_map(|class| {

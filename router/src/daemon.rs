@@ -146,16 +146,23 @@ impl Router {
     pub fn reconfigure(&mut self, new: Config) -> Result<Difference, ConfigError> {
         new.validate()?;
         let difference = self.config.difference(&new);
-        self.shared.take_settings(&new);
-        let policies = self.shared.settings.load().policies.clone();
-        let registrar = self.shared.registrar.clone();
-        self.control.spawn(async move { registrar.tell(Change::Policies(policies)).await });
         // What needs a restart keeps its old value, and goes on being reported as different.
         let Config { limits, heartbeat, drain, default_class, classes, .. } = new;
         let max_services_per_session = self.config.limits.max_services_per_session;
         let limits = crate::config::Limits { max_services_per_session, ..limits };
         let old = self.config.clone();
         self.config = Config { limits, heartbeat, drain, default_class, classes, ..old };
+        self.shared.take_settings(&self.config);
+        let policies = self.shared.settings.load().policies.clone();
+        let registrar = self.shared.registrar.clone();
+        let (done, wait) = std_mpsc::channel();
+        self.control.spawn(async move {
+            // It refuses nothing, and the other end waits below.
+            let _ = registrar.ask(Change::Policies(policies)).await;
+            let _ = done.send(());
+        });
+        // When this returns, all of it is in force.
+        let _ = wait.recv();
         Ok(difference)
     }
 

@@ -113,9 +113,14 @@ pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener>
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
+    use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::{UnixListener, UnixStream};
-    // A socket file outlives a router that was killed. If nobody answers there, it is free.
-    if path.exists() {
+    // A socket file outlives a router that was killed. If nobody answers there, it is free. Connecting
+    // to a file of another kind is refused just so, and that one is not ours to remove.
+    if let Ok(file) = std::fs::symlink_metadata(path) {
+        if !file.file_type().is_socket() {
+            return Err(io::Error::other("there is a file that is not a socket"));
+        }
         match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;

@@ -473,3 +473,264 @@ fn empty_event(class: Class) -> Event {
 
 /// How many instances one message of a snapshot lists: a few ten KiB of MessagePack.
 const SNAPSHOT_PART: usize = 2_048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session with this number.
+    impl Handle for u64 {
+        fn session(&self) -> u64 {
+            *self
+        }
+    }
+
+    fn registry() -> Registry<u64> {
+        let mut policies = Policies::default();
+        policies.names.insert(Class::of(5), "matchsvr".to_owned());
+        Registry::new(Arc::new(policies), 100, 8)
+    }
+
+    fn id(text: &str) -> ServiceId {
+        text.parse().unwrap()
+    }
+
+    fn register(
+        registry: &mut Registry<u64>,
+        handle: u64,
+        incarnation: u64,
+        ids: &[&str],
+    ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
+        let services = ids.iter().map(|text| Service::of(id(text))).collect();
+        let mut effects = Effects::default();
+        let change = Change::Register { handle, incarnation, services, held: 0 };
+        (registry.apply(change, &mut effects), effects)
+    }
+
+    fn leave(registry: &mut Registry<u64>, handle: u64, text: &str) -> Effects<u64> {
+        let mut effects = Effects::default();
+        let reason = LeftReason::Disconnected;
+        let change = Change::Unregister { handle, ids: vec![id(text)], reason };
+        registry.apply(change, &mut effects).unwrap();
+        effects
+    }
+
+    fn watch(registry: &mut Registry<u64>, handle: u64, class: u8) -> Vec<(u64, Event)> {
+        let mut effects = Effects::default();
+        let change = Change::Watch { handle, class: Class::of(class) };
+        registry.apply(change, &mut effects).unwrap();
+        events(&effects.after)
+    }
+
+    /// Who is told of which event, in order.
+    fn events(effects: &[Effect<u64>]) -> Vec<(u64, Event)> {
+        let mut told = Vec::new();
+        for effect in effects {
+            if let Effect::Tell { to, message: Control::Event(event) } = effect {
+                told.extend(to.iter().map(|session| (*session, event.clone())));
+            }
+        }
+        told
+    }
+
+    fn masters(effects: &[Effect<u64>]) -> Vec<(u64, Option<ServiceId>, u64)> {
+        let told = events(effects).into_iter();
+        told.filter_map(|(to, event)| event.master.map(|master| (to, master.id, master.epoch)))
+            .collect()
+    }
+
+    fn holder(registry: &Registry<u64>, text: &str) -> Option<u64> {
+        registry.table().find(id(text)).map(|member| member.handle)
+    }
+
+    #[test]
+    fn the_newest_incarnation_wins_and_the_older_is_told() {
+        let mut registry = registry();
+        register(&mut registry, 1, 10, &["5.1"]).0.unwrap();
+        let (result, effects) = register(&mut registry, 2, 11, &["5.1"]);
+        assert_eq!(result, Ok(vec![id("5.1")]));
+        assert_eq!(holder(&registry, "5.1"), Some(2));
+        assert!(matches!(
+            &effects.before[0],
+            Effect::Replaced { holder: 1, message } if message.ids == [id("5.1")]
+        ));
+        // The same program over a new connection counts as newer.
+        register(&mut registry, 3, 11, &["5.1"]).0.unwrap();
+        assert_eq!(holder(&registry, "5.1"), Some(3));
+        let refusal = register(&mut registry, 4, 9, &["5.1"]).0.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OutdatedIncarnation);
+        assert_eq!(refusal.text, "matchsvr.1 is held by incarnation 11, which is newer than 9");
+        assert_eq!(holder(&registry, "5.1"), Some(3));
+    }
+
+    #[test]
+    fn a_late_goodbye_does_not_evict_the_newcomer() {
+        let mut registry = registry();
+        register(&mut registry, 1, 10, &["5.1"]).0.unwrap();
+        register(&mut registry, 2, 11, &["5.1"]).0.unwrap();
+        let effects = leave(&mut registry, 1, "5.1");
+        assert_eq!(holder(&registry, "5.1"), Some(2));
+        assert!(effects.before.is_empty() && effects.after.is_empty());
+    }
+
+    #[test]
+    fn master_is_the_lowest_id_and_every_change_has_a_larger_epoch() {
+        let mut registry = registry();
+        let (_, effects) = register(&mut registry, 2, 1, &["5.2"]);
+        assert_eq!(masters(&effects.before), [(2, Some(id("5.2")), 101)]);
+        let (_, effects) = register(&mut registry, 1, 1, &["5.1"]);
+        // The old master hears of it before the new one.
+        let told = [(2, Some(id("5.1")), 102), (1, Some(id("5.1")), 102)];
+        assert_eq!(masters(&effects.before), told);
+        let (_, effects) = register(&mut registry, 3, 1, &["5.3"]);
+        assert_eq!(masters(&effects.before), [], "a higher id changes nothing");
+        let effects = leave(&mut registry, 1, "5.1");
+        let told = [(1, Some(id("5.2")), 103), (2, Some(id("5.2")), 103)];
+        assert_eq!(masters(&effects.before), told);
+        // A newer incarnation of the master is another master.
+        let (_, effects) = register(&mut registry, 4, 2, &["5.2"]);
+        let told = [(2, Some(id("5.2")), 104), (4, Some(id("5.2")), 104)];
+        assert_eq!(masters(&effects.before), told);
+        leave(&mut registry, 3, "5.3");
+        let effects = leave(&mut registry, 4, "5.2");
+        assert_eq!(masters(&effects.before), [(4, None, 105)], "nobody is left");
+        let (_, effects) = register(&mut registry, 5, 1, &["5.9"]);
+        assert_eq!(masters(&effects.before), [(5, Some(id("5.9")), 106)]);
+    }
+
+    #[test]
+    fn a_watcher_sees_the_picture_and_then_every_change_with_its_reason() {
+        let mut registry = registry();
+        register(&mut registry, 1, 1, &["5.1", "5.2"]).0.unwrap();
+        let picture = watch(&mut registry, 9, 5);
+        let [(9, event)] = &picture[..] else { panic!("{picture:?}") };
+        let joined: Vec<ServiceId> = event.joined.iter().map(|joined| joined.id).collect();
+        assert_eq!(joined, [id("5.1"), id("5.2")]);
+        assert!(event.snapshot && event.complete);
+        assert_eq!(event.master.unwrap().id, Some(id("5.1")));
+
+        let (_, effects) = register(&mut registry, 2, 2, &["5.2"]);
+        let told = events(&effects.after);
+        let [(9, event)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(event.left, [Left { id: id("5.2"), reason: LeftReason::Replaced }]);
+        assert_eq!(event.joined[0].id, id("5.2"));
+        assert_eq!(event.master, None, "5.1 is master still");
+
+        let mut effects = Effects::default();
+        registry.apply(Change::Unwatch { handle: 9, class: None }, &mut effects).unwrap();
+        let effects = leave(&mut registry, 2, "5.2");
+        assert!(effects.after.is_empty(), "nobody watches any more");
+    }
+
+    #[test]
+    fn a_large_class_is_pictured_in_parts() {
+        let mut registry = registry();
+        registry.max_services = 10_000;
+        let services =
+            (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
+        let change = Change::Register { handle: 1, incarnation: 1, services, held: 0 };
+        registry.apply(change, &mut Effects::default()).unwrap();
+        let picture = watch(&mut registry, 9, 5);
+        let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
+        assert_eq!(sizes, [2_048, 2_048, 904]);
+        let complete: Vec<bool> = picture.iter().map(|(_, event)| event.complete).collect();
+        assert_eq!(complete, [false, false, true]);
+    }
+
+    #[test]
+    fn instance_zero_is_assigned_and_not_dealt_again_soon() {
+        let mut registry = registry();
+        let any = |registry: &mut Registry<u64>, handle| {
+            let services = vec![Service::any_of(Class::of(5))];
+            let change = Change::Register { handle, incarnation: 1, services, held: 0 };
+            registry.apply(change, &mut Effects::default()).unwrap()[0]
+        };
+        let first = any(&mut registry, 1);
+        assert!(first.instance().is_assigned());
+        leave(&mut registry, 1, &first.to_string());
+        assert_ne!(any(&mut registry, 2), first);
+    }
+
+    #[test]
+    fn a_refused_register_leaves_no_trace() {
+        let mut registry = registry();
+        register(&mut registry, 1, 10, &["5.1"]).0.unwrap();
+        let (result, effects) = register(&mut registry, 2, 9, &["5.2", "5.1"]);
+        assert_eq!(result.unwrap_err().code, RefusalCode::OutdatedIncarnation);
+        assert_eq!(holder(&registry, "5.2"), None);
+        assert!(effects.before.is_empty() && effects.after.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_be_right() {
+        let mut registry = registry();
+        let mut refusal = |service: Service, held| {
+            let change =
+                Change::Register { handle: 1, incarnation: 1, services: vec![service], held };
+            let refusal = registry.apply(change, &mut Effects::default()).unwrap_err();
+            (refusal.code, refusal.text)
+        };
+        let named = |class: &str, instance| Service {
+            class: class.to_owned(),
+            instance,
+            ..Service::default()
+        };
+        assert_eq!(
+            refusal(named("mailsvr", 1), 0),
+            (
+                RefusalCode::UnknownClass,
+                "no class is named `mailsvr`; known are matchsvr".to_owned()
+            )
+        );
+        assert_eq!(
+            refusal(named("matchsvr", 1 << 24), 0),
+            (
+                RefusalCode::InvalidId,
+                "instance 16777216 is out of range: an instance is 1 to 16777215".to_owned()
+            )
+        );
+        assert_eq!(
+            refusal(Service::default(), 0),
+            (
+                RefusalCode::InvalidId,
+                "service 0x00000000: class 0 is out of range: a class is 1 to 255".to_owned()
+            )
+        );
+        assert_eq!(
+            refusal(named("matchsvr", 1), 8),
+            (RefusalCode::LimitExceeded, "a session may register 8 services at most".to_owned())
+        );
+        let (result, _) = register(&mut registry, 1, 1, &["5.1", "5.1"]);
+        assert_eq!(result.unwrap_err().text, "matchsvr.1 is registered by this session already");
+    }
+
+    #[test]
+    fn a_load_report_counts_only_from_the_session_that_holds_the_id() {
+        let mut registry = registry();
+        register(&mut registry, 1, 1, &["5.1"]).0.unwrap();
+        let published = registry.table().clone();
+        let load = Load { id: id("5.1"), load: 7 };
+        let mut effects = Effects::default();
+        let refusal = registry.apply(Change::Load { handle: 2, load }, &mut effects).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::NotRegistered);
+        registry.apply(Change::Load { handle: 1, load }, &mut effects).unwrap();
+        assert_eq!(
+            published.find(id("5.1")).unwrap().load(),
+            7,
+            "readers see it without a new table"
+        );
+    }
+
+    #[test]
+    fn a_reload_changes_how_keys_spread() {
+        let mut registry = registry();
+        register(&mut registry, 1, 1, &["5.1", "5.2"]).0.unwrap();
+        leave(&mut registry, 1, "5.1");
+        assert_eq!(registry.table().class(Class::of(5)).unwrap().count().slots, 2, "a hole");
+        let mut policies = Policies::clone(registry.policies());
+        policies.default.slots = 2;
+        let change = Change::Policies(Arc::new(policies));
+        registry.apply(change, &mut Effects::default()).unwrap();
+        assert_eq!(registry.table().class(Class::of(5)).unwrap().count().slots, 1);
+    }
+}

@@ -1,5 +1,6 @@
 //! All sessions of a router: a small number for each, and a way to reach them all.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mailbox::Mailbox;
@@ -14,14 +15,18 @@ pub struct Sessions {
 struct Seats {
     taken: Vec<Option<Weak<Mailbox>>>,
     free: Vec<usize>,
+    /// How many sessions have not left.
+    alive: usize,
     last_session: u64,
 }
 
-/// A session's place. It is free again when the mailbox is dropped, so two mailboxes that a thread
-/// holds at the same time never share one.
+/// A session's place. Its number is free again when the mailbox is dropped, so two mailboxes that a
+/// thread holds at the same time never share one. A thread without traffic may hold a mailbox in its
+/// snapshot of the table for as long as it likes, so a session is counted only until it has left.
 #[derive(Debug)]
 pub struct Slot {
     index: usize,
+    left: AtomicBool,
     sessions: Arc<Sessions>,
 }
 
@@ -29,15 +34,17 @@ impl Sessions {
     /// Takes a seat and a number for a new session, unless `limit` are taken.
     pub fn open(self: &Arc<Self>, limit: usize) -> Option<(Slot, u64)> {
         let mut seats = self.lock();
-        if seats.taken.len() - seats.free.len() >= limit {
+        if seats.alive >= limit {
             return None;
         }
         let index = seats.free.pop().unwrap_or(seats.taken.len());
         if index == seats.taken.len() {
             seats.taken.push(None);
         }
+        seats.alive += 1;
         seats.last_session += 1;
-        Some((Slot { index, sessions: self.clone() }, seats.last_session))
+        let slot = Slot { index, left: AtomicBool::new(false), sessions: self.clone() };
+        Some((slot, seats.last_session))
     }
 
     /// Makes a session known by its mailbox.
@@ -47,8 +54,7 @@ impl Sessions {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        let seats = self.lock();
-        seats.taken.len() - seats.free.len()
+        self.lock().alive
     }
 
     /// Every session that is alive now.
@@ -66,12 +72,20 @@ impl Slot {
     pub fn index(&self) -> usize {
         self.index
     }
+
+    /// The session is over: it is not counted any more.
+    pub fn leave(&self) {
+        if !self.left.swap(true, Relaxed) {
+            let mut seats = self.sessions.lock();
+            seats.taken[self.index] = None;
+            seats.alive -= 1;
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut seats = self.sessions.lock();
-        seats.taken[self.index] = None;
-        seats.free.push(self.index);
+        self.leave();
+        self.sessions.lock().free.push(self.index);
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -35,6 +36,7 @@ pub(crate) fn start(
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         Local::new(published, counters, SmallRng::seed_from_u64(rand::random())).install();
         runtime.spawn(flush_forever());
+        runtime.spawn(keep_up());
         // The sender is dropped with the router, which is as good as a stop.
         let _ = runtime.block_on(stop.wait_for(|stop| *stop));
         drop(runtime);
@@ -61,4 +63,15 @@ async fn flush_forever() {
     .await;
 }
 
+/// Looks at the table now and then, so that a shard without traffic does not keep a snapshot, and with
+/// it the mailboxes of sessions that have ended.
+async fn keep_up() {
+    let mut interval = tokio::time::interval(KEEP_UP);
+    loop {
+        interval.tick().await;
+        Local::with(|local| drop(local.load_table()));
+    }
+}
+
+const KEEP_UP: Duration = Duration::from_secs(1);
 const EVENT_INTERVAL: u32 = 8;

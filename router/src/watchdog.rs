@@ -48,6 +48,10 @@ impl Watchdog {
 
     /// A session is not read for a while; its node shall hear from the router all the same.
     pub(crate) fn comfort(&self, mailbox: &Arc<Mailbox>) {
+        // One that is stopped and let go a thousand times a second needs no more than the others.
+        if mailbox.set_comforted() {
+            return;
+        }
         let half = mailbox.silence().unwrap_or(1) / 2;
         self.add(mailbox.last_heard() + half, Due::Comfort(Arc::downgrade(mailbox)));
     }
@@ -126,7 +130,10 @@ fn look_at(due: Due, now: u32) -> Option<(u32, Due)> {
         }
         Due::Comfort(weak) => {
             let mailbox = weak.upgrade()?;
-            if !mailbox.is_paused() {
+            // ORDER: not looked after any more, and then not paused. The session's task does it the
+            // other way round, so one of the two sees to it that a paused session is looked after.
+            mailbox.unset_comforted();
+            if !mailbox.is_paused() || mailbox.set_comforted() {
                 return None;
             }
             let pong = Control::Pong(Ping::default()).to_frame().to_bytes();

@@ -1,6 +1,6 @@
 //! Two nodes say hello through a router: `cargo run --example hello -- 127.0.0.1:2000`.
 //!
-//! The router must know a class 5; start one with its default configuration and a class `matchsvr`.
+//! Any router will do, `router` without options for instance: class 5 needs no name.
 #![allow(clippy::print_stdout, reason = "saying hello is what it is for")]
 
 use switchboard::{Caller, Master, Node};

@@ -10,6 +10,24 @@ use crate::handlers::HandlerError;
 /// Arguments of a message: `()` for none, a tuple of up to 12, or a `Vec` or slice of any number.
 ///
 /// Each argument is anything that serde can serialise, `rmpv::Value` for instance.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Random;
+///
+/// node.forward(Random, "gamesvr", "nothing", ())?;
+/// node.forward(Random, "gamesvr", "one", ("x",))?;
+/// node.forward(Random, "gamesvr", "several", (1, "two", [3.0, 4.0], Some(5)))?;
+/// node.forward(Random, "gamesvr", "any_number", vec![1, 2, 3])?;
+/// node.forward(Random, "gamesvr", "untyped", vec![rmpv::Value::from(1), rmpv::Value::from("two")])?;
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a list of arguments",
     note = "arguments are a tuple of things that serde can serialise: `()` for none, `(x,)` for one"
@@ -28,6 +46,28 @@ pub trait Args {
 ///
 /// Missing arguments at the end are read as nil, so they may be an `Option`; one too many is an
 /// error, which the caller is told.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Caller, Random};
+///
+/// node.on("nothing", async |_: Caller, ()| Ok(0));
+/// node.on("one", async |_: Caller, (text,): (String,)| Ok(text.len()));
+/// node.on("up_to_two", async |_: Caller, (a, b): (u32, Option<u32>)| Ok(a + b.unwrap_or(10)));
+/// node.on("any_number", async |_: Caller, all: Vec<u32>| Ok(all.iter().sum::<u32>()));
+///
+/// assert_eq!(node.call::<u32>(Random, "matchsvr", "up_to_two", (1,)).await?, 11);
+/// assert_eq!(node.call::<u32>(Random, "matchsvr", "any_number", (1, 2, 3)).await?, 6);
+/// let error = node.call::<u32>(Random, "matchsvr", "one", ()).await.unwrap_err();
+/// assert!(error.to_string().contains("bad_args"));
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a list of arguments",
     note = "a handler takes a tuple of owned things that serde can deserialise: `()` for none, \

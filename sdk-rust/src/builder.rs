@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::runner::Runner;
 use crate::service::Service;
 use crate::shared::Shared;
+use crate::target::To;
 
 /// Where a node looks for a router unless told otherwise.
 pub const DEFAULT_ROUTER: &str = "127.0.0.1:2000";
@@ -49,6 +50,38 @@ pub const DEFAULT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A node that is not connected yet, from [`Node::builder`].
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// use std::time::Duration;
+/// use switchboard::{Caller, Node, Service};
+///
+/// let node = Node::builder("matchsvr.1")
+///     .router(&address)
+///     .weight(2)
+///     .metadata("zone", "eu")
+///     .also(Service::from("gamesvr").weight(0))
+///     .name("match maker")
+///     .token("from a file or the environment")
+///     .heartbeat(Duration::from_secs(1))
+///     .call_timeout(Duration::from_secs(2))
+///     .connect_timeout(Duration::from_secs(3))
+///     .backoff(Duration::from_millis(50), Duration::from_secs(2))
+///     .outbox_bytes(1 << 20)
+///     .handler_queue(1000)
+///     .handlers_waiting(100)
+///     .watch("gamesvr")
+///     .on("ping", async |_: Caller, ()| Ok("pong"))
+///     .connect()
+///     .await?;
+/// assert_eq!(node.ids().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a node comes to life with `connect`"]
 #[derive(Debug)]
 pub struct Builder {
@@ -204,13 +237,12 @@ impl Builder {
     }
 
     /// Watches a class from the start, so that a later [`Node::watch`] knows it already.
-    pub fn watch<'a>(mut self, class: impl Into<crate::To<'a>>) -> Self {
-        let unnamed = |_: &str| None;
-        let class = class.into();
-        self.watches.push(match (class, class.class(unnamed)) {
-            (_, Ok(class)) => Watched::Class(class),
-            (crate::To::Name(name), Err(_)) => Watched::Name(name.to_owned()),
-            (other, Err(_)) => Watched::Name(format!("{other:?}")),
+    pub fn watch<'a>(mut self, class: impl Into<To<'a>>) -> Self {
+        self.watches.push(match class.into() {
+            To::Class(class) => Watched::Class(class),
+            To::Number(raw) => Watched::Name(raw.to_string()),
+            To::Id(id) => Watched::Name(id.to_string()),
+            To::Name(name) => Watched::Name(name.to_owned()),
         });
         self
     }
@@ -219,6 +251,23 @@ impl Builder {
     ///
     /// Tries each router once. From then on the node reconnects by itself, and says so in its
     /// [`Event`](crate::Event)s. Must be called in a tokio runtime, which the node lives in.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+    /// # let router = switchboard_router::Router::start(config)?;
+    /// # let address = router.listen()[0].to_string();
+    /// use switchboard::{ConnectError, Node};
+    ///
+    /// let error = Node::builder("matchsvr.one").router(&address).connect().await.unwrap_err();
+    /// assert!(matches!(error, ConnectError::Option { option: "builder", .. }));
+    ///
+    /// let error = Node::builder("bakery.1").router(&address).connect().await.unwrap_err();
+    /// assert!(matches!(error, ConnectError::Refused { .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(self) -> Result<Node, ConnectError> {
         let mut services = Vec::new();
         for (option, service) in std::iter::once(("builder", self.first))
@@ -248,17 +297,17 @@ impl Builder {
         let plan = Plan::new(routers, hello, self.connect_timeout, backoff);
         let mut driver = Driver::new(Arc::clone(&shared), incoming, plan);
         let (link, welcome) = driver.first().await?;
+        driver.adopt(&welcome);
         for watched in &self.watches {
             if let Watched::Name(name) = watched {
-                let known = welcome.classes.iter().find(|(_, known)| *known == name);
-                let (class, _) = known.ok_or_else(|| {
-                    let why = format!("the router knows no class `{name}`");
-                    ConnectError::Option { option: "watch", why }
+                let class = shared.class(To::Name(name)).map_err(|error| ConnectError::Option {
+                    option: "watch",
+                    why: error.to_string(),
                 })?;
-                shared.watches.keep(*class);
+                shared.watches.keep(class);
             }
         }
-        driver.adopt(&welcome);
+        shared.watches.ask(&shared.outbox);
         let node = Node::new(Arc::clone(&shared));
         let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
         let runner = Runner { shared, node: node.downgrade(), queue, waiting };

@@ -14,6 +14,24 @@ use crate::error::CallError;
 use crate::node::Node;
 
 /// A call that is sent when it is awaited, from [`Node::call`].
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use std::time::Duration;
+/// use switchboard::{Master, Node};
+///
+/// let call = node.call::<u32>(Master, "gamesvr", "load", ()).timeout(Duration::from_secs(1));
+/// // As a task of its own, while this one goes on.
+/// let call = tokio::spawn(call.into_future());
+/// assert!(call.await?.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a call is made when it is awaited"]
 pub struct Call<R> {
     raw: RawCall,

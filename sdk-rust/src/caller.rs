@@ -7,6 +7,26 @@ use switchboard_protocol::{Class, Header, Kind, Mode, ServiceId};
 use crate::node::Node;
 
 /// The sender of a message, and how the message came.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Caller, Direct, Hash, Mode, Node};
+///
+/// node.on("whoami", async |from: Caller, ()| {
+///     // A node may be called by key, and may call back.
+///     assert_eq!((from.mode(), from.key()), (Mode::Hash, Some(7)));
+///     from.node().forward(Direct, from.id(), "you_asked", ())?;
+///     Ok(from.id().to_string())
+/// });
+/// assert_eq!(node.call::<String>(Hash(7), "matchsvr", "whoami", ()).await?, "5.1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Caller {
     node: Node,

@@ -193,8 +193,10 @@ impl Driver {
         self.shared.calls.answer_all(|| Err(CallError::OutcomeUnknown));
         self.shared.requests.answer_all(|| Err(RegisterError::LinkLost));
         self.shared.change_identity(crate::identity::Identity::deny_all);
-        self.shared.demote_all();
-        self.shared.announce_drops();
+        self.shared.demote(|_| true);
+        if let Some(event) = self.shared.drops.take() {
+            self.shared.events.announce(event);
+        }
         unsent
     }
 }

@@ -60,6 +60,24 @@ pub enum TargetError {
 }
 
 /// Why a message was not sent. It is not on its way and will not be.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{ForwardError, Master, Node};
+///
+/// match node.forward(Master, "matchsvr", "moved", (1, 2)) {
+///     Ok(()) => {}
+///     Err(ForwardError::Full { .. }) => {} // leave this one out; the next is as good
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForwardError {
@@ -99,6 +117,25 @@ pub enum ForwardError {
 /// Why a call has no result.
 ///
 /// [`CallError::outcome_unknown`] tells whether the work may have been done nevertheless.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{CallError, Master, Node};
+///
+/// match node.call::<()>(Master, "gamesvr", "charge", (7, 100)).await {
+///     Ok(()) => {}
+///     Err(CallError::Remote { code, text }) => eprintln!("no: {code}: {text}"),
+///     Err(error) if error.outcome_unknown() => eprintln!("look before trying again: {error}"),
+///     Err(error) => eprintln!("nothing happened, so try again: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {

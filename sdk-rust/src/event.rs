@@ -11,6 +11,31 @@ use tokio::sync::broadcast;
 use crate::error::CloseReason;
 
 /// Something that happened to a node.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Event, Node};
+///
+/// let mut events = node.events();
+/// tokio::spawn(async move {
+///     while let Some(event) = events.next().await {
+///         match event {
+///             Event::Lost { why, .. } => eprintln!("link lost: {why}"),
+///             Event::Promoted { class, epoch } => eprintln!("master of {class} since {epoch}"),
+///             Event::Missed(count) => eprintln!("{count} events went by unread"),
+///             _ => {}
+///         }
+///     }
+/// });
+/// # node.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

@@ -1,31 +1,37 @@
 //! The Rust SDK of Switchboard: call services by class and mode through a router.
 //!
-//! ```no_run
+//! ```
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use switchboard::{Caller, Master, Node};
 //!
-//! let node = Node::builder("matchsvr.1").router("127.0.0.1:2000").connect().await?;
+//! let address = "127.0.0.1:2000";
+//! # let config = switchboard_router::Config::local().with_class("matchsvr", 5);
+//! # let router = switchboard_router::Router::start(config)?;
+//! # let address = &router.listen()[0];
+//! let node = Node::builder("matchsvr.1").router(address).connect().await?;
 //! node.on("greet", async |_: Caller, (name,): (String,)| Ok(format!("hello, {name}")));
 //! let hello: String = node.call(Master, "matchsvr", "greet", ("world",)).await?;
+//! # assert_eq!(hello, "hello, world");
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! A [`Node`] offers services and calls others. It reconnects by itself and tells of it in
-//! [`Event`]s. Whom a message is for reads as two words: how to pick ([`Master`], [`Hash`],
+//! [`Event`]s. Whom a message is for reads as two words: how to pick ([`Master`], [`Hash`](struct@Hash),
 //! [`Random`], [`LeastLoaded`], [`Broadcast`], [`Direct`]) and what from (a class, or for `Direct`
 //! one instance).
 //!
 //! The rooms, from the door inwards:
 //!
-//! - `builder`, `service`: what can be said before connecting;
-//! - `node`, `target`, `message`, `call`, `args`: sending;
-//! - `handlers`, `caller`, `runner`: being called;
-//! - `event`, `watch`: hearing what happens;
-//! - `driver`, `session`, `link`, `backoff`: the task that owns the socket, from the outside in;
-//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`: the state between handles and
-//!   driver;
+//! - `builder`, `service`: what can be said before connecting; `node`: the handle;
+//! - `sending`, `target`, `key`, `message`, `call`, `args`: sending;
+//! - `handling`, `handlers`, `caller`, `runner`: being called;
+//! - `event`, `watch`, `view`, `registering`: hearing what happens, and offering more;
+//! - `driver`, `backoff`, `link`, `session`, `dispatch`: the task that owns the socket, from the
+//!   outside in;
+//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between
+//!   handles and driver;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -34,11 +40,15 @@ mod backoff;
 mod builder;
 mod call;
 mod caller;
+mod dispatch;
 mod driver;
+mod drops;
 mod error;
 mod event;
 mod handlers;
+mod handling;
 mod identity;
+mod key;
 mod lifecycle;
 mod link;
 mod load;
@@ -46,11 +56,14 @@ mod message;
 mod node;
 mod outbox;
 mod pending;
+mod registering;
 mod runner;
+mod sending;
 mod service;
 mod session;
 mod shared;
 mod target;
+mod view;
 mod watch;
 
 pub use args::{Args, FromArgs};
@@ -63,10 +76,11 @@ pub use caller::Caller;
 pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterError, TargetError};
 pub use event::{Event, Events};
 pub use handlers::HandlerError;
+pub use key::Key;
 pub use message::Message;
 pub use node::Node;
 pub use service::Service;
-pub use target::{Broadcast, Direct, Hash, Key, LeastLoaded, Master, Pick, PickOne, Random, To};
+pub use target::{Broadcast, Direct, Hash, LeastLoaded, Master, Pick, PickOne, Random, To};
 pub use watch::{Membership, Metadata, Watcher};
 
 pub use switchboard_protocol::control::{GoAwayReason, LeftReason};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use switchboard_protocol::{Control, ServiceId, control};
 use tokio::sync::Notify;
 
+use crate::session::End;
 use crate::shared::Shared;
 
 /// The latest load, if there ever was one.
@@ -29,7 +30,7 @@ impl Load {
 }
 
 /// Reports the load as long as a link lasts, and at its beginning.
-pub(crate) async fn report(shared: &Shared) {
+pub(crate) async fn report(shared: &Shared) -> End {
     loop {
         if let Some(load) = shared.load.value() {
             for id in shared.ids() {

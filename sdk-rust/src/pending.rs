@@ -95,9 +95,8 @@ impl<N: Number, T> Pending<N, T> {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.lock().by_number.len()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().by_number.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<N, T>> {
@@ -130,7 +129,7 @@ mod tests {
         let ticket = calls.open();
         let number = ticket.number;
         drop(ticket);
-        assert_eq!(calls.len(), 0);
+        assert!(calls.is_empty());
         assert!(!calls.answer(number, 7));
     }
 

@@ -120,10 +120,10 @@ pub(crate) fn reply(shared: &Shared, call: &Incoming, answer: &Answer) {
             let error = HandlerError::new(HandlerError::TOO_LARGE, text);
             let payload = args::write_error(&error);
             if send(shared, call, Flags::REPLY | Flags::ERROR, &payload).is_err() {
-                shared.drop_reply();
+                shared.drops.reply();
             }
         }
-        Err(ForwardError::Full { .. }) => shared.drop_reply(),
+        Err(ForwardError::Full { .. }) => shared.drops.reply(),
         // Without a link the caller has learned from its router that this node is gone.
         Ok(()) | Err(_) => {}
     }

@@ -2,26 +2,21 @@
 //! heartbeat. All of it is one task; nothing else touches the socket.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use switchboard_protocol::control::{self, GoAway, GoAwayReason, Ping, Unregister, Welcome};
+use switchboard_protocol::control::{Ping, Unregister, Welcome};
 use switchboard_protocol::limits::{DEFAULT_HEARTBEAT, DEFAULT_MAX_FRAME, MISSED_HEARTBEATS};
-use switchboard_protocol::{
-    Class, Control, Flags, Frame, Header, Kind, Reason, RefusalCode, Report, ServiceId,
-};
+use switchboard_protocol::{Control, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::args;
-use crate::error::{CallError, CloseReason, RegisterError};
-use crate::event::Event;
-use crate::handlers::HandlerError;
+use crate::drops;
+use crate::error::CloseReason;
 use crate::link::{Link, READ_BUFFER};
 use crate::load;
-use crate::runner::{self, Incoming};
+use crate::runner::Incoming;
 use crate::shared::Shared;
 
 /// How a session ended.
@@ -39,12 +34,12 @@ pub(crate) enum End {
 
 /// A link in use.
 pub(crate) struct Session<'a> {
-    shared: &'a Shared,
-    incoming: &'a mpsc::Sender<Incoming>,
+    pub(crate) shared: &'a Shared,
+    pub(crate) incoming: &'a mpsc::Sender<Incoming>,
     /// Whether anything came since the last heartbeat.
     heard: AtomicBool,
-    /// What the router said about the end of the session.
-    go_away: Mutex<Option<GoAway>>,
+    /// When the router wants this node to come back, once it has asked it to go.
+    pub(crate) come_back: watch::Sender<Option<Instant>>,
     max_frame: u32,
     heartbeat: Duration,
 }
@@ -60,8 +55,8 @@ impl<'a> Session<'a> {
             0 => DEFAULT_HEARTBEAT,
             ms => Duration::from_millis(ms.into()),
         };
-        let (heard, go_away) = (AtomicBool::new(true), Mutex::new(None));
-        Self { shared, incoming, heard, go_away, max_frame, heartbeat }
+        let (heard, come_back) = (AtomicBool::new(true), watch::Sender::new(None));
+        Self { shared, incoming, heard, come_back, max_frame, heartbeat }
     }
 
     /// Works until the link ends, or the node is closed.
@@ -71,8 +66,10 @@ impl<'a> Session<'a> {
             end = self.read(&mut reader, buffer, early) => end,
             end = self.write(&mut writer) => end,
             end = self.keep_alive() => end,
-            end = self.farewell() => end,
-            () = load::report(self.shared) => self.lost("the load reporter ended"),
+            end = self.close() => end,
+            end = self.leave() => end,
+            end = load::report(self.shared) => end,
+            end = drops::report(self.shared) => end,
         };
         // The other side should see an end and not a reset; if it can't, the drop is enough.
         let _ = timeout(FAREWELL, writer.shutdown()).await;
@@ -124,6 +121,8 @@ impl<'a> Session<'a> {
         loop {
             self.shared.outbox.take(&mut batch).await;
             if let Err(error) = writer.write_all(&batch).await {
+                // A router that hangs up says why. Let the reader find that first.
+                sleep(LAST_WORDS).await;
                 return self.lost(&error.to_string());
             }
         }
@@ -148,17 +147,38 @@ impl<'a> Session<'a> {
             nonce += 1;
             // A link that takes no ping any more is being closed.
             let _ = self.shared.outbox.push_control(&Control::Ping(Ping { nonce }));
-            self.shared.announce_drops();
         }
     }
 
-    /// When the program closes the node: gives the ids up, lets the outbox run empty.
-    async fn farewell(&self) -> End {
+    /// When the program closes the node: leaves at once.
+    async fn close(&self) -> End {
         self.shared.lifecycle.close_requested().await;
         self.shared.lifecycle.condemn(CloseReason::Local);
-        let ticket = self.shared.requests.open();
+        self.farewell().await;
+        End::Final(CloseReason::Local)
+    }
+
+    /// When the router asks this node to go: stays until the router wants it back, here or
+    /// elsewhere, and until its calls are done, within reason. Then leaves, and reconnects at once.
+    async fn leave(&self) -> End {
+        let mut asked = self.come_back.subscribe();
+        // The sender is part of `self`.
+        let at = asked.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+        sleep_until(at.unwrap_or_else(Instant::now)).await;
+        let quiet = async {
+            while !self.shared.calls.is_empty() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = timeout(LEAVING, quiet).await;
+        self.farewell().await;
+        self.lost("the router asked this node to leave")
+    }
+
+    /// Gives the ids up and lets the outbox run empty.
+    async fn farewell(&self) {
+        let mut ticket = self.shared.requests.open();
         let unregister = Unregister { request: ticket.number, ids: self.shared.ids() };
-        let mut ticket = ticket;
         let goodbye = async {
             if self.shared.outbox.seal(&Control::Unregister(unregister)).is_ok() {
                 self.shared.outbox.flushed().await;
@@ -167,138 +187,10 @@ impl<'a> Session<'a> {
             }
         };
         let _ = timeout(FAREWELL, goodbye).await;
-        End::Final(CloseReason::Local)
-    }
-
-    /// Takes in one frame.
-    fn take_in(&self, frame: Frame) -> Option<End> {
-        match frame.header.kind {
-            Kind::Data(_) if frame.header.flags.contains(Flags::REPLY) => self.reply(frame),
-            Kind::Data(_) => self.message(frame),
-            Kind::Report => self.report(&frame),
-            Kind::Control => return self.control(&frame),
-            // For routers among themselves.
-            Kind::Relay => {}
-        }
-        None
-    }
-
-    fn reply(&self, frame: Frame) {
-        let outcome = if frame.header.flags.contains(Flags::ERROR) {
-            let (code, text) = args::read_error(&frame.payload);
-            Err(CallError::Remote { code, text })
-        } else {
-            Ok(frame.payload)
-        };
-        // Nobody waits for a reply that comes after the deadline: its caller has been told.
-        self.shared.calls.answer(frame.header.call_id, outcome);
-    }
-
-    fn message(&self, frame: Frame) {
-        let Ok(from) = ServiceId::from_raw(frame.header.source) else { return };
-        let message = Incoming { from, header: frame.header, payload: frame.payload };
-        match self.incoming.try_send(message) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(message)) => self.busy(&message),
-            // Handlers end after the driver, or when the node was dropped.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
-        }
-    }
-
-    fn busy(&self, message: &Incoming) {
-        if message.header.flags.contains(Flags::CALL) {
-            let text = "too many messages wait for their handlers";
-            let error = HandlerError::new(HandlerError::BUSY, text);
-            runner::reply(self.shared, message, &Err(error));
-        } else {
-            self.shared.drop_message();
-        }
-    }
-
-    fn report(&self, frame: &Frame) {
-        let Some(report) = Report::decode(&frame.payload) else { return };
-        let header = &report.header;
-        if header.flags.contains(Flags::CALL) {
-            let outcome = match report.reason {
-                Reason::Delivered => return,
-                Reason::TargetLost => CallError::OutcomeUnknown,
-                reason => CallError::NoRoute(reason),
-            };
-            self.shared.calls.answer(header.call_id, Err(outcome));
-        } else if let Some(event) = undelivered(report.reason, header) {
-            self.shared.events.announce(event);
-        }
-    }
-
-    fn control(&self, frame: &Frame) -> Option<End> {
-        let shared = self.shared;
-        match Control::decode(&frame.payload) {
-            Ok(Control::Event(event)) => {
-                if let Some(master) = event.master {
-                    shared.master_is(event.class, master);
-                }
-                shared.watches.apply(event);
-            }
-            Ok(Control::Registered(registered)) => {
-                shared.change_identity(|identity| {
-                    identity.grant(registered.request, &registered.ids);
-                });
-                shared.requests.answer(registered.request, Ok(registered.ids));
-            }
-            Ok(Control::Unregistered(unregistered)) => {
-                shared.requests.answer(unregistered.request, Ok(Vec::new()));
-            }
-            Ok(Control::Ping(ping)) => {
-                // A link that takes no pong any more is being closed.
-                let _ = shared.outbox.push_control(&Control::Pong(ping));
-            }
-            Ok(Control::Replaced(replaced)) => return self.replaced(replaced.ids),
-            Ok(Control::GoAway(go_away)) => return self.go_away(go_away),
-            Ok(Control::Refused(refused)) => self.refused(refused),
-            // A pong has done its work by coming; the rest is not for nodes, or of a later version.
-            Ok(_) | Err(_) => {}
-        }
-        None
-    }
-
-    fn replaced(&self, ids: Vec<ServiceId>) -> Option<End> {
-        let left = self.shared.change_identity(|identity| {
-            identity.remove(&ids);
-            identity.primary()
-        });
-        self.shared.events.announce(Event::Replaced { ids });
-        left.is_none().then_some(End::Final(CloseReason::Replaced))
-    }
-
-    fn go_away(&self, go_away: GoAway) -> Option<End> {
-        let GoAway { reason, reconnect_after_ms } = go_away;
-        let reconnect_after = reconnect_after_ms.map(|ms| Duration::from_millis(ms.into()));
-        self.shared.events.announce(Event::GoAway { reason, reconnect_after });
-        if reason == GoAwayReason::Replaced {
-            return Some(End::Final(CloseReason::Replaced));
-        }
-        if reconnect_after.is_none() {
-            return Some(End::Final(CloseReason::SentAway(format!("{reason:?}"))));
-        }
-        *self.go_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(go_away);
-        None
-    }
-
-    fn refused(&self, refused: control::Refused) {
-        let code = RefusalCode::from_raw(refused.code);
-        if let Some(request) = refused.request {
-            self.shared.change_identity(|identity| identity.deny(request));
-            let error = RegisterError::Refused { code, text: refused.text };
-            self.shared.requests.answer(request, Err(error));
-        } else {
-            self.shared.events.announce(Event::Refused { code, text: refused.text });
-        }
     }
 
     fn lost(&self, why: &str) -> End {
-        let go_away = self.go_away.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let come_back = go_away.and_then(|go_away| go_away.reconnect_after_ms);
-        let come_back = come_back.map(|ms| Duration::from_millis(ms.into()));
+        let come_back = self.come_back.borrow().map(|at| at.duration_since(Instant::now()));
         End::Lost { why: why.to_owned(), come_back }
     }
 }
@@ -311,16 +203,14 @@ pub(crate) fn max_frame(welcome: &Welcome) -> u32 {
     }
 }
 
-fn undelivered(reason: Reason, header: &Header) -> Option<Event> {
-    let Kind::Data(mode) = header.kind else { return None };
-    Some(Event::Undelivered {
-        reason,
-        mode,
-        class: Class::of_target(header.target)?,
-        id: ServiceId::from_raw(header.target).ok(),
-        key: (mode == switchboard_protocol::Mode::Hash).then_some(header.key),
-    })
-}
-
 /// How long a farewell may take: one second.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long calls under way may keep a node that was asked to leave: five seconds.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// How often a node that is leaving looks whether its calls are done.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long the reader may go on when nothing can be written any more.
+const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -2,14 +2,14 @@
 //! itself; there is no lock over the whole.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ahash::AHashMap;
 use switchboard_protocol::control::Master;
 use switchboard_protocol::{Class, Control, Header, ServiceId};
 
+use crate::drops::Drops;
 use crate::error::{CloseReason, ForwardError, RegisterError};
 use crate::event::{Announcer, Event};
 use crate::handlers::Handlers;
@@ -35,15 +35,8 @@ pub(crate) struct Shared {
     pub(crate) drops: Drops,
     pub(crate) call_timeout: Duration,
     identity: RwLock<Identity>,
-    /// The classes that this node is master of, each with its epoch.
-    masterships: Mutex<AHashMap<Class, u64>>,
-}
-
-/// Drops that have not been told yet.
-#[derive(Debug, Default)]
-pub(crate) struct Drops {
-    messages: AtomicU64,
-    replies: AtomicU64,
+    /// The classes that this node is master of, each with the id and the epoch.
+    masterships: Mutex<AHashMap<Class, (ServiceId, u64)>>,
 }
 
 impl Shared {
@@ -127,52 +120,52 @@ impl Shared {
 
     /// Takes in who is master of a class now, and announces what that means for this node.
     pub(crate) fn master_is(&self, class: Class, master: Master) {
-        let mine = master.id.is_some_and(|id| self.identity().holds(id));
+        let mine = master.id.filter(|id| self.identity().holds(*id));
         let mut masterships = self.masterships();
-        let before = match mine {
-            true => masterships.insert(class, master.epoch),
-            false => masterships.remove(&class),
+        let before = masterships.get(&class).copied();
+        let now = match (mine, before) {
+            // A router tells a master when it no longer is one. So a second promotion of the same
+            // id means that a newer incarnation holds the id and the office, and the router's word
+            // about the id is still on its way. The epoch is the newcomer's.
+            (Some(id), Some((held, epoch))) if id == held && epoch != master.epoch => None,
+            (Some(id), _) => Some((id, master.epoch)),
+            (None, _) => None,
+        };
+        match now {
+            Some(now) => masterships.insert(class, now),
+            None => masterships.remove(&class),
         };
         drop(masterships);
-        if mine && before != Some(master.epoch) {
-            self.events.announce(Event::Promoted { class, epoch: master.epoch });
-        } else if !mine && before.is_some() {
-            self.events.announce(Event::Demoted { class });
+        match (before, now) {
+            (_, Some((_, epoch))) if before != now => {
+                self.events.announce(Event::Promoted { class, epoch });
+            }
+            (Some(_), None) => self.events.announce(Event::Demoted { class }),
+            _ => {}
         }
     }
 
     /// The epoch under which this node is master of a class, if it is.
     pub(crate) fn mastership(&self, class: Class) -> Option<u64> {
-        self.masterships().get(&class).copied()
+        self.masterships().get(&class).map(|(_, epoch)| *epoch)
     }
 
-    /// Without a link nobody can know who is master, so this node is not.
-    pub(crate) fn demote_all(&self) {
-        let classes = std::mem::take(&mut *self.masterships());
-        for class in classes.into_keys() {
+    /// Who gave up an id is not master under it, and without a link nobody can know who is.
+    pub(crate) fn demote(&self, gone: impl Fn(ServiceId) -> bool) {
+        let mut masterships = self.masterships();
+        let lost: Vec<Class> =
+            masterships.iter().filter(|(_, (id, _))| gone(*id)).map(|(class, _)| *class).collect();
+        for class in &lost {
+            masterships.remove(class);
+        }
+        drop(masterships);
+        for class in lost {
             self.events.announce(Event::Demoted { class });
         }
     }
 
-    fn masterships(&self) -> std::sync::MutexGuard<'_, AHashMap<Class, u64>> {
+    fn masterships(&self) -> MutexGuard<'_, AHashMap<Class, (ServiceId, u64)>> {
         self.masterships.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn drop_message(&self) {
-        self.drops.messages.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn drop_reply(&self) {
-        self.drops.replies.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Announces drops since the last time, if there were any.
-    pub(crate) fn announce_drops(&self) {
-        let messages = self.drops.messages.swap(0, Ordering::Relaxed);
-        let replies = self.drops.replies.swap(0, Ordering::Relaxed);
-        if messages != 0 || replies != 0 {
-            self.events.announce(Event::Overloaded { messages, replies });
-        }
     }
 }
 

@@ -1,15 +1,46 @@
-//! Whom a message is for: a word that says how to pick ([`Master`], [`Hash`], ...) and what to pick
+//! Whom a message is for: a word that says how to pick ([`Master`], [`Hash`](struct@Hash), ...) and what to pick
 //! from ([`To`]). Turning names into numbers happens here, with the names that Welcome brought.
 
-use switchboard_protocol::{Class, Header, Instance, Kind, Mode, ServiceId, key};
+use switchboard_protocol::{Class, Header, Instance, Kind, Mode, ServiceId};
 
 use crate::error::TargetError;
+use crate::key::Key;
 
 /// One instance, named exactly: `node.forward(Direct, "gamesvr.2", "kick", (player,))`.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Direct, ServiceId};
+///
+/// node.forward(Direct, "gamesvr.2", "kick", (4711,))?;
+/// let id: ServiceId = "3.2".parse()?;
+/// node.forward(Direct, id, "kick", (4711,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Direct;
 
 /// The master of a class, of which there is one at a time.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Master;
+///
+/// node.forward(Master, "matchsvr", "join_match", (4711, "ranked"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Master;
 
@@ -28,18 +59,61 @@ pub struct Master;
 pub struct Hash<K>(pub K);
 
 /// Any instance, in proportion to the weights.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Random;
+///
+/// node.forward(Random, "gamesvr", "log", ("anyone can do this",))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Random;
 
 /// Every instance of a class. For `forward` only: a call has one answer.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::Broadcast;
+///
+/// node.forward(Broadcast, "gamesvr", "closing", (30,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broadcast;
 
 /// The instance that reports the least load; see [`Node::set_load`](crate::Node::set_load).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::LeastLoaded;
+///
+/// node.set_load(17);
+/// node.forward(LeastLoaded, "matchsvr", "open_room", (8,))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastLoaded;
 
-/// A word for how to pick: [`Direct`], [`Master`], [`Hash`], [`Random`], [`Broadcast`] and
+/// A word for how to pick: [`Direct`], [`Master`], [`Hash`](struct@Hash), [`Random`], [`Broadcast`] and
 /// [`LeastLoaded`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a way to pick a target",
@@ -48,25 +122,37 @@ pub struct LeastLoaded;
 pub trait Pick: sealed::Pick {}
 
 /// A word that picks one instance: any but [`Broadcast`].
+///
+/// ```compile_fail,E0277
+/// fn count(node: &switchboard::Node) -> switchboard::Call<u32> {
+///     node.call(switchboard::Broadcast, "gamesvr", "count", ())
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a call has one answer, and `{Self}` does not pick one instance",
     note = "call with Direct, Master, Hash(key), Random or LeastLoaded; a Broadcast is forwarded"
 )]
 pub trait PickOne: Pick {}
 
-/// What can be the key of [`Hash`]: an integer is its own key (a negative one its two's complement
-/// bits), text and bytes are hashed.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a key",
-    note = "a key is an integer, a text or bytes"
-)]
-pub trait Key {
-    /// The number that travels in the frame.
-    fn key(&self) -> u64;
-}
-
 /// What to pick from: a class (by [`Class`], number, or the name that the router knows), or for
 /// [`Direct`] one instance (a [`ServiceId`], `"5.1"` or `"gamesvr.2"`).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+/// # let router = switchboard_router::Router::start(config)?;
+/// # let address = router.listen()[0].to_string();
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
+/// use switchboard::{Class, Random, To};
+///
+/// assert_eq!(To::from("gamesvr"), To::Name("gamesvr"));
+/// for class in [To::from("gamesvr"), To::from("3"), To::from(3), To::from(Class::of(3))] {
+///     node.forward(Random, class, "ping", ())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To<'a> {
     /// A class.
@@ -202,47 +288,8 @@ impl<K: Key> PickOne for Hash<K> {}
 impl PickOne for Random {}
 impl PickOne for LeastLoaded {}
 
-macro_rules! integer_keys {
-    ($($integer:ty),+) => {$(
-        impl Key for $integer {
-            #[allow(clippy::cast_lossless, reason = "one cast for all integers")]
-            fn key(&self) -> u64 {
-                // Sign-extends what is signed and zero-extends what is not.
-                key::of_integer(*self as i64)
-            }
-        }
-    )+};
-}
-
-integer_keys!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
-
-macro_rules! byte_keys {
-    ($($bytes:ty),+) => {$(
-        impl Key for $bytes {
-            fn key(&self) -> u64 {
-                key::of_bytes(self.as_ref())
-            }
-        }
-    )+};
-}
-
-byte_keys!(str, String, [u8], Vec<u8>, bytes::Bytes);
-
-impl<K: Key + ?Sized> Key for &K {
-    fn key(&self) -> u64 {
-        (**self).key()
-    }
-}
-
-impl<const N: usize> Key for [u8; N] {
-    fn key(&self) -> u64 {
-        key::of_bytes(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::sealed::Pick as _;
     use super::*;
     use crate::identity::Identity;
 
@@ -287,15 +334,5 @@ mod tests {
             text(route(Direct, "matchsvr.0")),
             "instance 0 is out of range: an instance is 1 to 16777215"
         );
-    }
-
-    #[test]
-    fn an_integer_is_its_own_key_and_text_is_hashed() {
-        assert_eq!(Hash(7).pick(), (Mode::Hash, 7));
-        assert_eq!(Hash(u64::MAX).pick(), (Mode::Hash, u64::MAX));
-        assert_eq!(Hash(-1i8).pick(), (Mode::Hash, u64::MAX));
-        assert_eq!(Hash(200u8).pick(), (Mode::Hash, 200));
-        assert_eq!(Hash("guild").pick(), Hash(b"guild").pick());
-        assert_eq!(Hash("guild").pick(), Hash(String::from("guild")).pick());
     }
 }

@@ -1,1 +1,22 @@
-//! The harness of the end-to-end tests.
+//! The harness of the end-to-end tests: real routers, and nodes that speak the wire to them.
+//!
+//! - [`binary`]: where the `router` binary is, built if need be;
+//! - [`router`]: a running router: its addresses, its signals, its log, its end; [`metrics`] and [`http`]:
+//!   what it counts, and how it is asked;
+//! - [`node`]: a node in plain blocking code, which can also do what no proper node does;
+//! - [`frames`]: ids, hellos and frames in few words;
+//! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
+#![forbid(unsafe_code)]
+
+pub mod binary;
+pub mod frames;
+pub mod http;
+pub mod metrics;
+pub mod node;
+pub mod router;
+pub mod scratch;
+pub mod wait;
+
+pub use node::{Incoming, RawNode};
+pub use router::{RouterBuilder, RouterProcess};
+pub use wait::eventually;

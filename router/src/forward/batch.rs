@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use switchboard_protocol::Mode;
+use switchboard_protocol::limits::FIXED_HEADER;
+use switchboard_protocol::{Flags, Mode};
 
 use crate::counters::{Bucket, Counters};
 use crate::mailbox::runs::{Run, Runs};
@@ -23,9 +24,6 @@ pub struct Batch {
     places: Vec<u32>,
     recent: [Recent; RECENT],
     number: u64,
-    /// The frames of the bucket that came last, not yet counted.
-    counting: (Option<Bucket>, u32, usize),
-    counted: Vec<(Bucket, u32, usize)>,
     broadcasts: u64,
 }
 
@@ -37,12 +35,41 @@ struct Entry {
     broadcast: u64,
 }
 
-/// What a target field led to earlier in the batch of this number.
+/// The parts of a frame's header that decide where a Direct or Master frame goes and whether it may:
+/// kind and flags, and source and target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Likeness {
+    shape: u16,
+    route: u64,
+}
+
+/// Where frames like this went earlier in the batch of this number.
 #[derive(Debug, Clone, Copy)]
 struct Recent {
     batch: u64,
-    wanted: (u8, u32),
+    likeness: Likeness,
+    header_len: u32,
+    bucket: Bucket,
     target: Target,
+}
+
+impl Likeness {
+    /// That of a frame with this header.
+    #[inline]
+    pub fn of(fixed: &[u8; FIXED_HEADER]) -> Self {
+        let [_, _, _, _, kind, flags, _, _, route @ ..] = *fixed;
+        Self { shape: u16::from_le_bytes([kind, flags]), route: u64::from_le_bytes(route) }
+    }
+
+    fn flags(self) -> Flags {
+        Flags::from_raw(self.shape.to_le_bytes()[1])
+    }
+
+    /// Where it is kept. Targets mostly differ in their lowest bits.
+    #[inline]
+    fn place(self) -> usize {
+        (self.route >> 32) as usize % RECENT
+    }
 }
 
 impl Target {
@@ -53,65 +80,38 @@ impl Target {
 impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
-        let nothing = Recent { batch: 0, wanted: (0, 0), target: Target::NONE };
+        let likeness = Likeness { shape: 0, route: 0 };
+        let (bucket, target) = (Bucket::new(Mode::Direct, 0), Target::NONE);
+        let nothing = Recent { batch: 0, likeness, header_len: 0, bucket, target };
         Self {
             entries: Vec::new(),
             used: 0,
             places: Vec::new(),
             recent: [nothing; RECENT],
             number: 1,
-            counting: (None, 0, 0),
-            counted: Vec::new(),
             broadcasts: 0,
         }
     }
 
-    /// Notes that a frame came in.
+    /// Adds the frame at `start..end` if one like it was placed before in this batch: then its header
+    /// has been checked and its target found. Answers whether it was.
     #[inline]
-    pub fn received(&mut self, bucket: Bucket, bytes: usize) {
-        if self.counting.0 == Some(bucket) {
-            self.counting.1 += 1;
-            self.counting.2 += bytes;
-        } else {
-            self.count_on(Some(bucket));
-            (self.counting.1, self.counting.2) = (1, bytes);
+    pub fn add_alike(&mut self, likeness: Likeness, start: usize, end: usize) -> bool {
+        let recent = &self.recent[likeness.place()];
+        let long_enough = end - start >= recent.header_len as usize;
+        if recent.likeness != likeness || recent.batch != self.number || !long_enough {
+            return false;
         }
+        let (bucket, target) = (recent.bucket, recent.target);
+        self.add(target, Run { start, end, frames: 1, bucket, flags: likeness.flags() });
+        true
     }
 
-    /// Publishes what came in since the last call.
-    pub fn count(&mut self, counters: &Counters) {
-        self.count_on(None);
-        for (bucket, frames, bytes) in self.counted.drain(..) {
-            counters.received(bucket, frames, bytes);
-        }
-    }
-
-    fn count_on(&mut self, next: Option<Bucket>) {
-        if let (Some(bucket), frames, bytes) = self.counting {
-            match self.counted.iter_mut().find(|counted| counted.0 == bucket) {
-                Some(counted) => {
-                    counted.1 += frames;
-                    counted.2 += bytes;
-                }
-                None => self.counted.push((bucket, frames, bytes)),
-            }
-        }
-        self.counting = (next, 0, 0);
-    }
-
-    /// Where an earlier frame of the batch with this mode and target field went.
-    #[inline]
-    pub fn recall(&self, mode: Mode, target: u32) -> Option<Target> {
-        let recent = &self.recent[place_of(target)];
-        (recent.wanted == (mode as u8, target) && recent.batch == self.number)
-            .then_some(recent.target)
-    }
-
-    /// Notes where a frame with this mode and target field goes.
-    #[inline]
-    pub fn remember(&mut self, mode: Mode, target: u32, place: Target) {
-        self.recent[place_of(target)] =
-            Recent { batch: self.number, wanted: (mode as u8, target), target: place };
+    /// Notes where frames like this one go, for the rest of the batch.
+    pub fn remember(&mut self, likeness: Likeness, header_len: usize, bucket: Bucket, to: Target) {
+        let header_len = header_len as u32;
+        let batch = self.number;
+        self.recent[likeness.place()] = Recent { batch, likeness, header_len, bucket, target: to };
     }
 
     /// The place of a mailbox in this batch.
@@ -170,9 +170,16 @@ impl Batch {
     }
 
     /// Hands the runs of every mailbox out, in the order in which the mailboxes came up, and empties
-    /// the batch.
-    pub fn deliver(&mut self, mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs)) {
+    /// the batch. What it holds is counted as received, but for broadcasts, of which it holds copies.
+    pub fn deliver(
+        &mut self,
+        counters: &Counters,
+        mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs),
+    ) {
         for entry in &mut self.entries[..self.used] {
+            for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
+                counters.received(run.bucket, run.frames, run.end - run.start);
+            }
             if let Some((mailbox, admission)) = entry.mailbox.take() {
                 offer(&mailbox, admission, &mut entry.runs);
                 self.places[mailbox.index()] = Target::NONE.0;
@@ -189,11 +196,6 @@ impl Default for Batch {
     fn default() -> Self {
         Self::new()
     }
-}
-
-#[inline]
-fn place_of(target: u32) -> usize {
-    (target ^ (target >> 24)) as usize % RECENT
 }
 
 /// How many targets of a batch are found without a search.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use switchboard_protocol::header::HeaderError;
+use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
+use self::batch::Likeness;
 use self::local::Local;
 use crate::counters::{Bucket, Outcome};
 use crate::mailbox::runs::{Frame, Run, Runs};
@@ -75,8 +77,14 @@ pub fn forward(
     let table = local.load_table();
     let mut at = 0;
     let stop = loop {
+        if let Some(end) = place_alike(bytes, at, max_frame, local) {
+            at = end;
+            continue;
+        }
         let header = match FixedHeader::parse(&bytes[at..], max_frame) {
             Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
+            // It is not waited for, as it will not be taken.
+            Ok(Some(header)) if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Ok(_) => break Stop::Incomplete,
             Err(HeaderError::TooLarge { header, .. }) => break Stop::TooLarge(header),
             Err(error) => break Stop::Malformed(error.to_string()),
@@ -90,6 +98,7 @@ pub fn forward(
                     refuse_source(&header, mode, at, source, local);
                 }
             }
+            Kind::Control if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Kind::Control => break Stop::Control(header.length as usize),
             Kind::Report | Kind::Relay => {
                 let kind = header.kind.raw();
@@ -102,8 +111,23 @@ pub fn forward(
     (at, stop)
 }
 
-/// Finds the target of one frame and notes the frame for it.
+fn is_too_long_for_control(header: &FixedHeader) -> bool {
+    header.kind == Kind::Control && header.length > MAX_CONTROL_FRAME
+}
+
+/// The short way for a frame like one before in this batch. Answers where the next frame starts.
 #[inline]
+fn place_alike(bytes: &[u8], at: usize, max_frame: u32, local: &mut Local) -> Option<usize> {
+    let fixed = bytes[at..].first_chunk::<FIXED_HEADER>()?;
+    let length = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]);
+    let end = at + length as usize;
+    if length > max_frame || end > bytes.len() {
+        return None;
+    }
+    local.batch.add_alike(Likeness::of(fixed), at, end).then_some(end)
+}
+
+/// Finds the target of one frame and notes the frame for it.
 fn place(
     header: &FixedHeader,
     mode: Mode,
@@ -116,13 +140,6 @@ fn place(
     let bucket = Bucket::new(mode, header.target);
     let (start, end) = (range.start, range.end);
     let run = Run { start, end, frames: 1, bucket, flags: header.flags };
-    local.batch.received(bucket, end - start);
-    // Direct and Master depend on the target field alone, so a frame like one before needs no search.
-    if matches!(mode, Mode::Direct | Mode::Master)
-        && let Some(target) = local.batch.recall(mode, header.target)
-    {
-        return local.batch.add(target, run);
-    }
     let class = header.target_class().and_then(|class| table.class(class));
     let key = header.key(&bytes[start..end]).unwrap_or(0);
     let picked = match class {
@@ -133,14 +150,22 @@ fn place(
     match (picked, class) {
         (Pick::One(member), Some(class)) => {
             let target = local.batch.target(&member.handle, class.policy());
-            local.batch.remember(mode, header.target, target);
+            // Direct and Master depend on the header alone, so the next one like it needs no search.
+            if matches!(mode, Mode::Direct | Mode::Master)
+                && let Some(fixed) = bytes[start..].first_chunk()
+            {
+                let likeness = Likeness::of(fixed);
+                local.batch.remember(likeness, header.header_len(), bucket, target);
+            }
             local.batch.add(target, run);
         }
         (Pick::Everyone, Some(class)) => {
+            local.out.counters.received(bucket, 1, end - start);
             let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
             broadcast(&frame, run, source, class, local);
         }
         (Pick::Nobody(reason), _) => {
+            local.out.counters.received(bucket, 1, end - start);
             let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
             local.out.lose(frame, reason);
         }
@@ -162,8 +187,7 @@ fn broadcast(
         .batch
         .broadcast(class, run, |mailbox| echo || mailbox.session() != source.mailbox.session());
     if targets == 0 {
-        let frame = Frame { header: frame.header, ..*frame };
-        local.out.lose(frame, Reason::NoInstance);
+        local.out.lose(Frame { header: frame.header, ..*frame }, Reason::NoInstance);
     } else if frame.header.flags.contains(Flags::CALL) {
         local.out.report(frame, Reason::Delivered, targets);
     }
@@ -178,8 +202,8 @@ fn finish(
     local: &mut Local,
 ) {
     let Local { batch, out, .. } = local;
-    batch.count(&out.counters);
-    batch.deliver(|mailbox, admission, runs| {
+    let counters = out.counters.clone();
+    batch.deliver(&counters, |mailbox, admission, runs| {
         match mailbox.offer(bytes, runs, admission, waker, out) {
             Offer::Taken => {}
             Offer::Refused(reason) => out.lose_runs(bytes, runs, reason),
@@ -241,7 +265,7 @@ fn refuse_source(
     local: &mut Local,
 ) {
     let bucket = Bucket::new(mode, header.target);
-    local.batch.received(bucket, header.length as usize);
+    local.out.counters.received(bucket, 1, header.length as usize);
     local.out.counters.ended(bucket, Outcome::Refused, 1);
     let first = Spoofed { source: header.source, at, frames: 0 };
     source.spoofed.get_or_insert(first).frames += 1;
@@ -267,8 +291,9 @@ impl Spoofed {
 }
 
 impl Source {
+    /// Whether it may send from this id.
     #[inline]
-    fn owns(&self, source: u32) -> bool {
+    pub fn owns(&self, source: u32) -> bool {
         self.ids.iter().any(|id| id.raw() == source)
     }
 }

@@ -132,6 +132,7 @@ mod status {
     pub(super) const REPLACED: u32 = 4;
     pub(super) const REGISTERED: u32 = 8;
     pub(super) const PAUSED: u32 = 16;
+    pub(super) const COMFORTED: u32 = 32;
 }
 
 impl Handle for Arc<Mailbox> {
@@ -198,7 +199,8 @@ impl Mailbox {
         {
             return refused;
         }
-        if runs.bytes() >= DIRECT_WRITE && outbox.is_free() && outbox.queue.is_empty() {
+        let direct = runs.bytes() >= DIRECT_WRITE && !runs.is_scattered();
+        if direct && outbox.is_free() && outbox.queue.is_empty() {
             self.write_from(outbox, bytes, runs, out);
         } else {
             outbox.queue.append(bytes, runs, out);
@@ -319,7 +321,7 @@ impl Mailbox {
             let mut taken = std::mem::take(&mut outbox.queue);
             outbox.in_flight = taken.len();
             drop(outbox);
-            let result = taken.write_to(&writer, out);
+            let result = taken.write_to(|bytes| writer.try_write(bytes), out);
             outbox = self.lock();
             outbox.in_flight = 0;
             outbox.writer = Some(writer);
@@ -466,6 +468,11 @@ impl Mailbox {
         true
     }
 
+    /// The session is over, though others may still know its mailbox.
+    pub fn leave(&self) {
+        self.slot.leave();
+    }
+
     // ---- signs of life -------------------------------------------------------------------------
 
     /// The session sent something at this tick.
@@ -503,6 +510,16 @@ impl Mailbox {
     /// Whether the router does not read this session at the moment.
     pub fn is_paused(&self) -> bool {
         self.status.load(SeqCst) & status::PAUSED != 0
+    }
+
+    /// Whether the watchdog already looks after its node while it is not read; from now on it does.
+    pub fn set_comforted(&self) -> bool {
+        self.status.fetch_or(status::COMFORTED, SeqCst) & status::COMFORTED != 0
+    }
+
+    /// The watchdog looks after it no more.
+    pub fn unset_comforted(&self) {
+        self.status.fetch_and(!status::COMFORTED, SeqCst);
     }
 
     // ---- from the router -----------------------------------------------------------------------

@@ -7,7 +7,6 @@ use switchboard_protocol::{Flags, Kind};
 use super::outgoing::Outgoing;
 use super::runs::{Frame, Frames, Runs};
 use crate::counters::{Bucket, Outcome, Tally};
-use crate::stream::WriteHalf;
 
 /// A buffer of frames, of which the first bytes may be written already.
 #[derive(Debug, Default)]
@@ -19,7 +18,7 @@ pub struct Queue {
     tally: Tally,
     /// Whether any of them may be DROPPABLE.
     droppable: bool,
-    /// Bytes of the router's own messages that came in since it was last empty.
+    /// Bytes of the router's own messages that are in `frames`.
     control: usize,
 }
 
@@ -53,7 +52,7 @@ impl Queue {
         self.control += frame.len();
     }
 
-    /// How many bytes of the router's own messages came in since it was last empty.
+    /// How many bytes of the router's own messages wait, and a little more.
     pub fn control(&self) -> usize {
         self.control
     }
@@ -84,9 +83,13 @@ impl Queue {
     }
 
     /// Writes until the socket takes no more.
-    pub fn write_to(&mut self, writer: &WriteHalf, out: &Outgoing) -> io::Result<()> {
+    pub fn write_to(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+        out: &Outgoing,
+    ) -> io::Result<()> {
         while self.written < self.frames.len() {
-            match writer.try_write(&self.frames[self.written..])? {
+            match write(&self.frames[self.written..])? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 n => self.written += n,
             }
@@ -127,6 +130,8 @@ impl Queue {
             if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
                 self.tally.subtract(bucket, 1);
                 out.counters.ended(bucket, Outcome::Delivered, 1);
+            } else {
+                self.control = self.control.saturating_sub(frame.bytes.len());
             }
         }
         self.frames.drain(..keep);
@@ -184,3 +189,178 @@ impl Queue {
 
 /// Written frames shorter than this are not worth moving the rest for.
 const WORTH_MOVING: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use switchboard_protocol::control::{Control, Ping};
+    use switchboard_protocol::{Frame as WholeFrame, Header, Mode};
+
+    use super::*;
+    use crate::counters::Counters;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Frames with this many bytes of payload, each DROPPABLE or not.
+        Append(Vec<(usize, bool)>),
+        Control,
+        /// A writer takes the queue, the socket takes so many bytes, others append meanwhile.
+        Write(usize, Vec<(usize, bool)>),
+        /// Runs are written straight from where they were read, and the socket takes so many bytes.
+        WriteDirect(usize, Vec<(usize, bool)>),
+        Evict(usize),
+        Shed,
+    }
+
+    fn frames() -> impl Strategy<Value = Vec<(usize, bool)>> {
+        prop::collection::vec((prop_oneof![0..200_usize, 0..40_000_usize], any::<bool>()), 0..12)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => frames().prop_map(Step::Append),
+            1 => Just(Step::Control),
+            4 => (0..150_000_usize, frames()).prop_map(|(n, frames)| Step::Write(n, frames)),
+            2 => (0..150_000_usize, frames()).prop_map(|(n, frames)| Step::WriteDirect(n, frames)),
+            1 => (0..100_000_usize).prop_map(Step::Evict),
+            1 => Just(Step::Shed),
+        ]
+    }
+
+    /// Everything that happened to numbered frames. The number is the call id of a reply.
+    struct World {
+        out: Outgoing,
+        sent: u64,
+        wire: Vec<u8>,
+        lost: BTreeMap<u64, u32>,
+        controls: usize,
+    }
+
+    impl World {
+        fn read(&mut self, frames: &[(usize, bool)]) -> (Vec<u8>, Runs) {
+            let mut bytes = Vec::new();
+            for (payload, droppable) in frames {
+                let mut header = Header::direct("1.1".parse().unwrap(), "2.1".parse().unwrap());
+                header.flags = Flags::REPLY;
+                if *droppable {
+                    header.flags |= Flags::DROPPABLE;
+                }
+                header.call_id = self.sent;
+                self.sent += 1;
+                WholeFrame::new(header, vec![7; *payload]).encode(&mut bytes);
+            }
+            let runs = Runs::of_frames(&bytes);
+            (bytes, runs)
+        }
+
+        fn lose(lost: &mut BTreeMap<u64, u32>, frame: &Frame<'_>) {
+            let number = u64::from_le_bytes(*frame.bytes[16..].first_chunk().unwrap());
+            *lost.entry(number).or_default() += 1;
+        }
+
+        /// A socket that takes `room` bytes.
+        fn socket<'a>(
+            wire: &'a mut Vec<u8>,
+            mut room: usize,
+        ) -> impl FnMut(&[u8]) -> io::Result<usize> + 'a {
+            move |bytes| {
+                let n = bytes.len().min(room).min(5_000);
+                if n == 0 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                room -= n;
+                wire.extend_from_slice(&bytes[..n]);
+                Ok(n)
+            }
+        }
+
+        fn take(&mut self, queue: &mut Queue, step: Step) {
+            match step {
+                Step::Append(frames) => {
+                    let (bytes, runs) = self.read(&frames);
+                    queue.append(&bytes, &runs, &mut self.out);
+                }
+                Step::Control => {
+                    let ping = Control::Ping(Ping::default()).to_frame().to_bytes();
+                    queue.append_control(&ping, &mut self.out);
+                    self.controls += 1;
+                }
+                Step::Write(room, meanwhile) => {
+                    let mut taken = std::mem::take(queue);
+                    // The end is the error of a full socket, or everything is written.
+                    let _ = taken.write_to(Self::socket(&mut self.wire, room), &self.out);
+                    let (bytes, runs) = self.read(&meanwhile);
+                    queue.append(&bytes, &runs, &mut self.out);
+                    queue.put_in_front(taken, &mut self.out);
+                }
+                Step::WriteDirect(room, frames) if queue.is_empty() => {
+                    let (bytes, runs) = self.read(&frames);
+                    let written = room.min(bytes.len());
+                    self.wire.extend_from_slice(&bytes[..written]);
+                    if written == bytes.len() {
+                        return runs.delivered(&self.out);
+                    }
+                    let rest = Queue::rest_of(&bytes, &runs, written, &mut self.out);
+                    queue.put_in_front(rest, &mut self.out);
+                }
+                Step::WriteDirect(..) => {}
+                Step::Evict(room) => {
+                    let before = queue.len();
+                    queue.evict_to(room, |frame| Self::lose(&mut self.lost, &frame));
+                    assert!(queue.len() <= before);
+                }
+                Step::Shed => {
+                    queue.shed_droppable(|frame| Self::lose(&mut self.lost, &frame));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_frame_is_written_whole_and_in_order_or_lost_once_and_counted(
+            steps in prop::collection::vec(step(), 0..30),
+        ) {
+            let counters = Arc::new(Counters::new());
+            let mut world = World {
+                out: Outgoing::new(counters.clone()),
+                sent: 0,
+                wire: Vec::new(),
+                lost: BTreeMap::new(),
+                controls: 0,
+            };
+            let mut queue = Queue::default();
+            for step in steps {
+                world.take(&mut queue, step);
+            }
+            let mut lost = std::mem::take(&mut world.lost);
+            queue.abandon(&mut world.out, |frame, _| World::lose(&mut lost, &frame));
+
+            let mut numbers = Vec::new();
+            let mut controls = 0;
+            for frame in Frames::of(&world.wire) {
+                if frame.header.kind == Kind::Control {
+                    controls += 1;
+                    continue;
+                }
+                prop_assert!(frame.bytes[24..].iter().all(|byte| *byte == 7), "content");
+                numbers.push(u64::from_le_bytes(*frame.bytes[16..].first_chunk().unwrap()));
+            }
+            prop_assert!(numbers.is_sorted(), "order: {:?}", numbers);
+            prop_assert!(controls <= world.controls);
+            prop_assert!(lost.values().all(|times| *times == 1), "lost twice");
+            for number in 0..world.sent {
+                let written = numbers.binary_search(&number).is_ok();
+                prop_assert_ne!(written, lost.contains_key(&number), "frame {}", number);
+            }
+            let bucket = Bucket::new(Mode::Direct, 2 << 24);
+            let delivered = counters.read_ended(bucket, Outcome::Delivered);
+            prop_assert_eq!(delivered, numbers.len() as u64);
+        }
+    }
+}

@@ -20,11 +20,12 @@ impl Session {
                 self.refuse(&undecodable(&error), None);
                 return None;
             }
+            Err(ControlError::Unknown(_)) => return Some(Self::hello_expected()),
             Err(error) => return Some(End::NotAdmitted(undecodable(&error), Some(0))),
         };
         match message {
             Control::Hello(hello) if !self.registered => return self.hello(hello).await,
-            _ if !self.registered => return Some(self.hello_expected()),
+            _ if !self.registered => return Some(Self::hello_expected()),
             Control::Register(register) => self.register(register).await,
             Control::Unregister(unregister) => self.unregister(unregister).await,
             Control::Load(load) => {
@@ -57,13 +58,15 @@ impl Session {
         None
     }
 
-    pub(super) fn hello_expected(&self) -> End {
+    pub(super) fn hello_expected() -> End {
         let text = "the first frame of a session is Hello, a control frame";
-        End::NotAdmitted(Refusal::new(RefusalCode::HandshakeExpected, text), Some(self.offset))
+        // It is about the first frame, which is at the start of the stream.
+        End::NotAdmitted(Refusal::new(RefusalCode::HandshakeExpected, text), Some(0))
     }
 
     async fn hello(&mut self, hello: Hello) -> Option<End> {
-        if hello.version != VERSION {
+        // A node names the highest version that it speaks, and a later one speaks this one too.
+        if hello.version < VERSION {
             let text = format!(
                 "protocol version {} is not spoken here: this router speaks {VERSION}",
                 hello.version

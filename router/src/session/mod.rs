@@ -23,7 +23,7 @@ use crate::forward::{self, Source};
 use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Refusal};
 use crate::shared::Shared;
-use crate::stream::{Accepted, ReadHalf};
+use crate::stream::{Accepted, ReadHalf, WriteHalf};
 
 /// The task's own part of a session. Others know it by its mailbox alone.
 #[derive(Debug)]
@@ -82,8 +82,10 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         warn!(limit, "connection refused: limits.max_connections is reached");
         let text = format!("this router takes {limit} connections at most");
         let refusal = Refusal::new(RefusalCode::LimitExceeded, text);
-        // A fresh socket takes a short frame whole; if it does not, the peer sees the end of it.
-        let _ = writer.try_write(&refused(&refusal, None, None).to_frame().to_bytes());
+        let message = refused(&refusal, None, None).to_frame().to_bytes();
+        // Boxed: nobody else's task shall be larger for it. Who does not listen is not waited for.
+        let turned_away = Box::pin(turn_away(reader, writer, message));
+        let _ = tokio::time::timeout(LINGER, turned_away).await;
         return;
     };
     let mailbox = Arc::new(Mailbox::new(slot, number, writer));
@@ -107,6 +109,17 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let end = session.run().await;
     // Boxed: what happens once at the end shall not make every idle session's task larger.
     Box::pin(session.finish(end)).await;
+}
+
+/// Tells a connection why there is no place for it, and reads what it says until it leaves: closing a
+/// socket with unread bytes resets it, and the peer would lose the reason.
+async fn turn_away(mut reader: ReadHalf, writer: WriteHalf, message: Bytes) {
+    if poll_fn(|cx| reader.poll_write_ready(cx)).await.is_ok() {
+        // A fresh socket takes a short frame whole.
+        let _ = writer.try_write(&message);
+    }
+    drop(writer);
+    poll_fn(|cx| traffic::poll_discard(&mut reader, cx)).await;
 }
 
 impl Session {
@@ -146,6 +159,9 @@ impl Session {
         }
         if let Some(message) = farewell {
             self.push(&message);
+            // At once: nobody wakes this task when it is written later, and where the session does not
+            // linger, later is never.
+            Local::with(|local| mailbox.flush(&mut local.out));
         }
         let patience = match end {
             End::Asked(Ending::SlowConsumer | Ending::Broken | Ending::HeartbeatLost) => None,
@@ -170,8 +186,10 @@ impl Session {
         .await;
         if !matches!(end, End::Disconnected) && patience.is_some() {
             // Closing a socket with unread bytes resets it, and the peer may lose the farewell.
-            let _ = tokio::time::timeout(LINGER, poll_fn(|cx| self.poll_discard(cx))).await;
+            let discarded = poll_fn(|cx| traffic::poll_discard(&mut self.reader, cx));
+            let _ = tokio::time::timeout(LINGER, discarded).await;
         }
+        mailbox.leave();
     }
 
     fn log(&self, end: &End) {

@@ -13,6 +13,7 @@ use crate::forward::local::Local;
 use crate::forward::{self, Stop};
 use crate::mailbox::runs::Frame;
 use crate::registry::Refusal;
+use crate::stream::ReadHalf;
 
 impl Session {
     /// Forwards what comes until something else is to be done.
@@ -121,20 +122,20 @@ impl Session {
                 self.keep(rest, false);
                 None
             }
-            Stop::Control(length) if length > MAX_CONTROL_FRAME as usize => {
-                let why = format!(
-                    "control frame of {length} bytes is over the limit of {MAX_CONTROL_FRAME}"
-                );
-                Some(Step::End(End::Malformed(why, self.offset)))
-            }
             Stop::Control(length) => {
                 let body = Bytes::copy_from_slice(&rest[FIXED_HEADER..length]);
                 self.offset += length as u64;
                 self.keep(&rest[length..], true);
                 Some(Step::Control(body))
             }
+            Stop::TooLarge(header) if rest.len() < header.header_len() => {
+                // The report tells the whole header, so it waits until that is there.
+                self.keep(rest, false);
+                None
+            }
             Stop::TooLarge(header) => {
-                let refusal = too_large(&header, rest, max_frame, local);
+                let own = self.source.owns(header.source);
+                let refusal = too_large(&header, rest, max_frame, own, local);
                 self.refuse_with(&refusal, Some(self.offset), None, local);
                 self.skip = header.length.into();
                 let rest = self.pass_over(rest);
@@ -156,12 +157,12 @@ impl Session {
     }
 
     /// Before Hello only a control frame may come.
-    fn check_first(&mut self, bytes: &[u8]) -> Option<Step> {
+    fn check_first(&self, bytes: &[u8]) -> Option<Step> {
         match FixedHeader::parse(bytes, MAX_CONTROL_FRAME) {
             Ok(None) => None,
             Ok(Some(header)) if header.kind == Kind::Control => None,
             Ok(Some(_)) | Err(HeaderError::TooLarge { .. }) => {
-                Some(Step::End(self.hello_expected()))
+                Some(Step::End(Self::hello_expected()))
             }
             Err(error) => Some(Step::End(End::Malformed(error.to_string(), self.offset))),
         }
@@ -246,31 +247,42 @@ impl Session {
             Poll::Pending
         })
     }
-
-    /// Reads what the peer still sends, and forgets it.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Local::with(|local| {
-            loop {
-                match ready!(self.reader.poll_read(cx, &mut local.scratch)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(_) => {}
-                }
-            }
-        })
-    }
 }
 
-fn too_large(header: &FixedHeader, bytes: &[u8], max: u32, local: &mut Local) -> Refusal {
+/// Reads what the peer still sends, and forgets it.
+pub(super) fn poll_discard(reader: &mut ReadHalf, cx: &mut Context<'_>) -> Poll<()> {
+    Local::with(|local| {
+        loop {
+            match ready!(reader.poll_read(cx, &mut local.scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    })
+}
+
+/// Counts a frame that is too long, and reports it, but not to others than its sender.
+fn too_large(
+    header: &FixedHeader,
+    bytes: &[u8],
+    max_frame: u32,
+    own: bool,
+    local: &mut Local,
+) -> Refusal {
     if let Some(bucket) = Bucket::of(header.kind, header.target) {
         local.out.counters.received(bucket, 1, header.length as usize);
         local.out.counters.ended(bucket, Outcome::TooLarge, 1);
     }
-    if header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
+    if own && header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
         local.out.report(&Frame { header: *header, bytes, at: 0 }, Reason::TooLarge, 0);
         let table = local.load_table();
         forward::send_reports(&table, local);
     }
-    let text = format!("frame of {} bytes is over the limit of {max}; skipped", header.length);
+    let (what, max) = match header.kind {
+        Kind::Control => ("control frame", MAX_CONTROL_FRAME),
+        _ => ("frame", max_frame),
+    };
+    let text = format!("{what} of {} bytes is over the limit of {max}; skipped", header.length);
     Refusal::new(RefusalCode::FrameTooLarge, text)
 }
 

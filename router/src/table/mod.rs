@@ -6,6 +6,8 @@
 //! - [`rendezvous`]: which instance a key belongs to by highest random weight.
 
 pub mod class;
+#[cfg(test)]
+mod model;
 pub mod rendezvous;
 pub mod sequence;
 

@@ -182,3 +182,17 @@ async fn a_node_connects_through_a_unix_socket() {
     drop(stream);
     std::fs::remove_file(&path).unwrap();
 }
+
+#[tokio::test]
+async fn a_class_to_watch_may_be_given_in_digits_and_an_instance_may_not() {
+    let router = FakeRouter::start().await;
+    let (_node, mut session) = router.connect(router.node().watch("3")).await;
+    match session.control().await {
+        Control::Watch(watch) => assert_eq!(watch.class, GAMESVR),
+        other => panic!("{other:?}"),
+    }
+    let builder = router.node().watch(id(GAMESVR, 1));
+    let (result, _session) = tokio::join!(within(builder.connect()), router.welcome());
+    let text = result.unwrap_err().to_string();
+    assert_eq!(text, "watch: `3.1` is one instance, not a class: to reach it, use Direct");
+}

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo build --release --bin router --bin flood
 //! target/release/flood [--messages 10000000] [--rounds 5] [--payload 64]
+//!     [--alone] [--w1 | --w2]
 //! ```
 //!
 //! W1: one sender, one receiver. W2: four senders, four receivers, message i to receiver i mod 4. Every
@@ -29,10 +30,11 @@ fn main() -> Result<()> {
     let options = Options::parse()?;
     let mut servers = vec![Server::router()?];
     match Server::nats() {
+        _ if options.alone => {}
         Ok(nats) => servers.push(nats),
         Err(error) => println!("nats-server is left out: {error:#}"),
     }
-    let workloads = [("W1", 1), ("W2", 4)];
+    let workloads = &options.workloads;
     let mut results: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); servers.len()]; workloads.len()];
     for round in 0..=options.rounds {
         for (w, (_, pairs)) in workloads.iter().enumerate() {
@@ -73,6 +75,8 @@ fn main() -> Result<()> {
 }
 
 struct Options {
+    alone: bool,
+    workloads: Vec<(&'static str, usize)>,
     messages: u64,
     rounds: usize,
     payload: usize,
@@ -86,22 +90,33 @@ struct Cost {
 
 impl Options {
     fn parse() -> Result<Self> {
-        let mut options = Self { messages: 10_000_000, rounds: 5, payload: 64 };
+        let workloads = vec![("W1", 1), ("W2", 4)];
+        let mut options =
+            Self { alone: false, workloads, messages: 10_000_000, rounds: 5, payload: 64 };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
-            let value: u64 = args
-                .next()
-                .and_then(|value| value.parse().ok())
-                .with_context(|| format!("{flag} takes a number"))?;
             match flag.as_str() {
-                "--messages" => options.messages = value,
-                "--rounds" => options.rounds = value as usize,
-                "--payload" => options.payload = value as usize,
-                _ => bail!("unknown option {flag}: there are --messages, --rounds and --payload"),
+                "--alone" => options.alone = true,
+                "--w1" => options.workloads = vec![("W1", 1)],
+                "--w2" => options.workloads = vec![("W2", 4)],
+                _ => options.set(&flag, args.next())?,
             }
         }
         ensure!(options.payload >= 8, "--payload is 8 or more: a message holds its number");
         Ok(options)
+    }
+
+    fn set(&mut self, flag: &str, value: Option<String>) -> Result<()> {
+        let value: u64 = value
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("{flag} takes a number"))?;
+        match flag {
+            "--messages" => self.messages = value,
+            "--rounds" => self.rounds = value as usize,
+            "--payload" => self.payload = value as usize,
+            _ => bail!("unknown option {flag}; see the head of this program's source"),
+        }
+        Ok(())
     }
 }
 
