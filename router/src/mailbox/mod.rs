@@ -54,6 +54,8 @@ struct Outbox {
     blocked: bool,
     /// Some thread has it on its list to write.
     dirty: bool,
+    /// The session ends, and its task waits until all is written.
+    leaving: bool,
     /// Takes no more frames.
     closed: bool,
     /// Senders that wait for room, and the level at which they are woken.
@@ -156,6 +158,7 @@ impl Mailbox {
                 in_flight: 0,
                 blocked: false,
                 dirty: false,
+                leaving: false,
                 closed: false,
                 waiters: Vec::new(),
                 resume_at: 0,
@@ -387,8 +390,8 @@ impl Mailbox {
 
     /// Lets go of the lock, and wakes the senders for whom there is room now.
     fn release(&self, mut outbox: MutexGuard<'_, Outbox>) {
-        if outbox.closed {
-            // Its task may be waiting for the write half to come back.
+        if outbox.closed || outbox.leaving {
+            // Its task may be waiting for the write half to come back, or for the queue to run empty.
             outbox.wake_owner();
         }
         if outbox.waiters.is_empty() || (outbox.pending() > outbox.resume_at && !outbox.closed) {
@@ -453,9 +456,12 @@ impl Mailbox {
         self.release(outbox);
     }
 
-    /// Whether everything is written.
+    /// Whether everything is written. If it is not, the task is woken after each write from now on,
+    /// whichever thread it is that writes.
     pub fn is_drained(&self) -> bool {
-        self.lock().pending() == 0
+        let mut outbox = self.lock();
+        outbox.leaving = true;
+        outbox.pending() == 0
     }
 
     /// After [`Self::close`]: drops the write half and loses what is left, frame by frame. Answers
@@ -582,3 +588,45 @@ const EARLY_FLUSH: usize = 256 << 10;
 /// The most that a session may let pile up of the router's own messages. What it may of data is for its
 /// classes' policies to say.
 const MAX_CONTROL_BACKLOG: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use switchboard_protocol::control::{Control, Ping};
+
+    use super::*;
+    use crate::sessions::Sessions;
+    use crate::stream::Accepted;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    // A session whose peer had closed while another thread wrote to it used to sleep for two seconds.
+    #[tokio::test]
+    async fn a_task_that_waits_for_an_empty_mailbox_is_woken_by_whoever_empties_it() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        poll_fn(|cx| reader.poll_write_ready(cx)).await.unwrap();
+        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
+        let mailbox = Mailbox::new(slot, number, writer);
+        let mut out = Outgoing::new(Arc::default());
+        mailbox.push_quietly(&Control::Ping(Ping::default()).to_frame().to_bytes(), &mut out);
+
+        let bell = Arc::new(Bell::default());
+        mailbox.set_owner(&Waker::from(bell.clone()));
+        assert!(!mailbox.is_drained());
+        mailbox.flush(&mut out);
+        assert_eq!(bell.0.load(SeqCst), 1);
+        assert!(mailbox.is_drained());
+    }
+}
