@@ -202,12 +202,18 @@ const KEPT_EVENTS: usize = 1024;
 mod tests {
     use super::*;
 
+    /// The next event, or a test that fails instead of waiting for ever.
+    async fn next(events: &mut Events) -> Option<Event> {
+        let deadline = Duration::from_secs(10);
+        tokio::time::timeout(deadline, events.next()).await.expect("there is a next event")
+    }
+
     #[tokio::test]
     async fn the_first_reader_hears_what_happened_before_it_asked() {
         let announcer = Announcer::new();
         let event = Event::Demoted { class: Class::of(5) };
         announcer.announce(event.clone());
-        assert_eq!(announcer.events().next().await, Some(event));
+        assert_eq!(next(&mut announcer.events()).await, Some(event));
     }
 
     #[tokio::test]
@@ -217,9 +223,11 @@ mod tests {
         for epoch in 0..KEPT_EVENTS as u64 + 3 {
             announcer.announce(Event::Promoted { class: Class::of(5), epoch });
         }
-        assert_eq!(events.next().await, Some(Event::Missed(3)));
-        let next = events.next().await;
-        assert_eq!(next, Some(Event::Promoted { class: Class::of(5), epoch: 3 }));
+        assert_eq!(next(&mut events).await, Some(Event::Missed(3)));
+        assert_eq!(
+            next(&mut events).await,
+            Some(Event::Promoted { class: Class::of(5), epoch: 3 })
+        );
     }
 
     #[tokio::test]
@@ -227,7 +235,7 @@ mod tests {
         let announcer = Announcer::new();
         let mut events = announcer.events();
         announcer.announce(Event::Closed(CloseReason::Local));
-        assert_eq!(events.next().await, Some(Event::Closed(CloseReason::Local)));
-        assert_eq!(events.next().await, None);
+        assert_eq!(next(&mut events).await, Some(Event::Closed(CloseReason::Local)));
+        assert_eq!(next(&mut events).await, None);
     }
 }

@@ -163,7 +163,7 @@ async fn a_node_connects_through_a_unix_socket() {
     let builder = Node::builder("5.1").router(format!("unix:{}", path.display()));
     let (node, stream) = tokio::join!(within(builder.connect()), async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut stream, _) = within(listener.accept()).await.unwrap();
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 16);
         let welcome = switchboard_protocol::control::Welcome {
             ids: vec![id(MATCHSVR, 1)],
