@@ -159,7 +159,8 @@ async fn return_master(crew: &mut Crew, change: Change) -> anyhow::Result<Change
     crew.hire(MATCHSVR, 1, 2)?;
     let [_, second, _] = takeover.epochs;
     crew.hear("the old master is master again", |story| {
-        story.first.iter().any(|(who, epoch, _)| who == VICTIM && *epoch > second)
+        let again = |(who, epoch, _): &(String, u64, u64)| who == VICTIM && *epoch > second;
+        story.first.iter().any(again) && story.promoted.iter().any(again)
     })
     .await?;
     let third = crew.story.promoted.iter().find(|(_, epoch, _)| *epoch > second);

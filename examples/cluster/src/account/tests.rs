@@ -1,7 +1,7 @@
 //! Honest books close; each kind of cooked one does not, and says why.
 
 use super::*;
-use crate::news::Failure;
+use crate::news::{Failure, Why};
 
 const GAMESVR: u32 = 0x0300_0001;
 const KILL: u64 = 50_000;
