@@ -526,7 +526,9 @@ mod tests {
     fn a_bad_value_is_named_with_what_would_be_right() {
         let error = parse_error("listen: [nowhere]\n");
         assert!(
-            error.contains("`nowhere` is not an address: write host:port, such as 0.0.0.0:2000"),
+            error.contains(
+                "`nowhere` is not an address: write an IP address and a port, such as 0.0.0.0:2000"
+            ),
             "{error}"
         );
         let error = parse_error("default_class:\n  overflow: explode\n");
