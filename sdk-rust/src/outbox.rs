@@ -14,8 +14,6 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     /// The buffer is no longer empty.
     filled: Notify,
-    /// The buffer is empty and everything before is written.
-    drained: Notify,
     limit: usize,
 }
 
@@ -53,7 +51,7 @@ impl Outbox {
     pub(crate) fn new(limit: usize) -> Self {
         let queue =
             Queue { gate: Gate::Down, buffer: Vec::new(), writing: 0, max_frame: 0, source: 0 };
-        Self { queue: Mutex::new(queue), filled: Notify::new(), drained: Notify::new(), limit }
+        Self { queue: Mutex::new(queue), filled: Notify::new(), limit }
     }
 
     /// Appends a data frame. A source of 0 stands for the node's first id.
@@ -146,22 +144,7 @@ impl Outbox {
                     return;
                 }
             }
-            self.drained.notify_waiters();
             self.filled.notified().await;
-        }
-    }
-
-    /// Waits until everything is written.
-    pub(crate) async fn flushed(&self) {
-        loop {
-            let drained = self.drained.notified();
-            {
-                let queue = self.lock();
-                if queue.buffer.is_empty() && queue.writing == 0 {
-                    return;
-                }
-            }
-            drained.await;
         }
     }
 

@@ -196,3 +196,14 @@ async fn a_class_to_watch_may_be_given_in_digits_and_an_instance_may_not() {
     let text = result.unwrap_err().to_string();
     assert_eq!(text, "watch: `3.1` is one instance, not a class: to reach it, use Direct");
 }
+
+#[tokio::test]
+async fn a_welcome_without_an_id_for_each_service_is_no_welcome() {
+    let router = FakeRouter::start().await;
+    let (result, ()) = tokio::join!(within(router.node().also("3.2").connect()), async {
+        let mut session = router.accept().await;
+        session.welcome_with(|welcome| welcome.ids.truncate(1)).await;
+    });
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("1 ids for 2 services"), "{text}");
+}

@@ -7,6 +7,7 @@ use switchboard::{
     Broadcast, Builder, CallError, Caller, Class, CloseReason, ConnectError, Direct, Event, Hash,
     LeastLoaded, Master, Membership, Node, Random, Reason,
 };
+use switchboard_router::config::Drain;
 use switchboard_router::{Config, Router};
 use tokio::sync::mpsc;
 
@@ -175,7 +176,8 @@ async fn nodes_come_back_to_a_router_that_was_restarted() {
 
 #[tokio::test]
 async fn a_draining_router_lets_its_nodes_go_to_another() {
-    let (one, two) = (start(), start());
+    let drain = Drain { reconnect_spread_ms: 50, ..config().drain };
+    let (one, two) = (Router::start(Config { drain, ..config() }).unwrap(), start());
     let server = node("matchsvr.1", &one).router(&two.listen()[0]);
     let server = within(server.connect()).await.unwrap();
     let mut events = server.events();

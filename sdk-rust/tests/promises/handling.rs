@@ -131,7 +131,7 @@ async fn a_failed_one_way_message_is_an_event() {
     assert_eq!(failed, (id(GAMESVR, 9), "fly".to_owned(), "no_method".to_owned()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_dont_wait_finish_in_the_order_of_their_messages() {
     let router = FakeRouter::start().await;
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -142,13 +142,16 @@ async fn handlers_that_dont_wait_finish_in_the_order_of_their_messages() {
     for _ in 0..10_000 {
         ready.send(()).unwrap();
     }
+    let busy = Arc::new(AtomicU32::new(0));
     let builder = router.node().on("note", move |_: Caller, (number,): (u32,)| {
-        let (log, channel) = (Arc::clone(&log), Arc::clone(&channel));
+        let (log, channel, busy) = (Arc::clone(&log), Arc::clone(&channel), Arc::clone(&busy));
         async move {
+            assert_eq!(busy.fetch_add(1, Ordering::Relaxed), 0, "the one before is finished");
             for _ in 0..10 {
                 channel.lock().await.recv().await;
             }
             log.lock().unwrap().push(number);
+            busy.fetch_sub(1, Ordering::Relaxed);
             Ok(number)
         }
     });

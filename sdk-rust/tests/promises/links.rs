@@ -175,6 +175,11 @@ async fn a_node_that_is_asked_to_leave_finishes_its_calls_and_comes_back() {
     let (reason, reconnect_after_ms) = (GoAwayReason::Shutdown, Some(0));
     first.control_out(Control::GoAway(GoAway { reason, reconnect_after_ms })).await;
     event(&mut node.events(), |event| matches!(event, Event::GoAway { .. }).then_some(())).await;
+    for nonce in 1..=3 {
+        let ping = control::Ping { nonce };
+        first.control_out(Control::Ping(ping)).await;
+        assert_eq!(first.control().await, Control::Pong(ping), "it stays while a call is open");
+    }
     first.answer(&request, Flags::NONE, b"\x91\x07").await;
     assert_eq!(within(call).await.unwrap(), Ok(7));
     match first.control().await {

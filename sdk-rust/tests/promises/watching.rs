@@ -88,6 +88,20 @@ async fn a_watcher_hears_the_difference_after_a_reconnect() {
 }
 
 #[tokio::test]
+async fn a_watch_between_hello_and_welcome_is_asked_for_after_it() {
+    let router = FakeRouter::start().await;
+    let (node, first) = router.connect(router.node()).await;
+    drop(first);
+    let mut second = router.accept().await;
+    assert!(second.hello.watch.is_empty());
+    let mut watcher = node.watch(GAMESVR).unwrap();
+    second.welcome().await;
+    assert_eq!(second.control().await, Control::Watch(control::Watch { class: GAMESVR }));
+    second.control_out(snapshot(&[1])).await;
+    assert_eq!(until_synced(&mut watcher).await, (vec![id(GAMESVR, 1)], vec![]));
+}
+
+#[tokio::test]
 async fn a_second_watcher_is_told_what_is_known_without_asking_the_router() {
     let router = FakeRouter::start().await;
     let (node, mut session) = router.connect(router.node()).await;
