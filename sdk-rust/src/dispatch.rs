@@ -69,7 +69,7 @@ impl Session<'_> {
         if header.flags.contains(Flags::CALL) {
             let outcome = match report.reason {
                 Reason::Delivered => return,
-                Reason::TargetLost => CallError::OutcomeUnknown,
+                // Whatever the reason, the callee never had the whole frame.
                 reason => CallError::NoRoute(reason),
             };
             self.shared.calls.answer(header.call_id, Err(outcome));

@@ -182,9 +182,8 @@ pub enum CallError {
     /// No answer came in time. The handler may have run, or may yet.
     #[error("no answer in time; the outcome is unknown")]
     Timeout,
-    /// The link was lost while the call was under way, or the instance that it was sent to left.
-    /// The handler may have run.
-    #[error("the link or the target was lost on the way; the outcome is unknown")]
+    /// The link to the router was lost while the call was under way. The handler may have run.
+    #[error("the link was lost on the way; the outcome is unknown")]
     OutcomeUnknown,
     /// An answer came, and it is not what was asked for. The handler ran.
     #[error("the answer can't be decoded: {0}")]

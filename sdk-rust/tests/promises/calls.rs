@@ -262,6 +262,7 @@ async fn a_call_that_cant_be_delivered_fails_at_once() {
         Reason::EmptySlot,
         Reason::Full,
         Reason::Evicted,
+        Reason::TargetLost,
         Reason::TooLarge,
         Reason::Expired,
     ] {
@@ -273,19 +274,6 @@ async fn a_call_that_cant_be_delivered_fails_at_once() {
         assert!(!error.outcome_unknown());
         assert_eq!(error, CallError::NoRoute(reason));
     }
-}
-
-#[tokio::test]
-async fn a_call_whose_target_left_has_an_unknown_outcome() {
-    let router = FakeRouter::start().await;
-    let (node, mut session) = router.connect(router.node()).await;
-    let (result, ()) = tokio::join!(within(node.call::<()>(Master, GAMESVR, "x", ())), async {
-        let request = session.data().await;
-        session.report(&request, Reason::TargetLost).await;
-    });
-    let error = result.unwrap_err();
-    assert!(error.outcome_unknown());
-    assert_eq!(error, CallError::OutcomeUnknown);
 }
 
 #[tokio::test]

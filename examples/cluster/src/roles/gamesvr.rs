@@ -245,8 +245,8 @@ impl Players {
 fn why(error: CallError) -> Why {
     match error {
         CallError::NotConnected | CallError::Full { .. } | CallError::Closed(_) => Why::NotSent,
+        CallError::NoRoute(Reason::TargetLost) => Why::TargetLost,
         CallError::NoRoute(_) => Why::NoRoute,
-        CallError::OutcomeUnknown => Why::TargetLost,
         CallError::Remote { code, .. } => Why::Remote(code),
         CallError::Timeout => Why::Timeout,
         other => Why::Other(other.to_string()),
