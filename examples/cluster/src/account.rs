@@ -58,6 +58,8 @@ pub struct Row {
     pub told: BTreeMap<String, u64>,
     /// In the hands of the killed process.
     pub in_flight: u64,
+    /// Of these, answers on their way back: the call had been handled.
+    pub answers_in_flight: u64,
     /// Nobody knows.
     pub lost: u64,
     /// Taken back by the sender's own node, before it counted as sent.
@@ -112,6 +114,7 @@ impl Row {
         self.sent += other.sent;
         self.delivered += other.delivered;
         self.in_flight += other.in_flight;
+        self.answers_in_flight += other.answers_in_flight;
         self.lost += other.lost;
         self.refused += other.refused;
         for (reason, count) in &other.told {
@@ -133,16 +136,6 @@ impl Account {
         calls
             .map(|(_, row)| row.delivered + row.told.get("remote").copied().unwrap_or_default())
             .sum()
-    }
-
-    fn calls_in_flight(&self) -> u64 {
-        let calls = self.rows.iter().filter(|(stream, _)| stream.manner() == Manner::Call);
-        calls.map(|(_, row)| row.in_flight).sum()
-    }
-
-    fn one_way_in_flight(&self) -> u64 {
-        let one_way = self.rows.iter().filter(|(stream, _)| stream.manner() == Manner::OneWay);
-        one_way.map(|(_, row)| row.in_flight).sum()
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::account::{Account, Row};
 use crate::stream::{MATCHSVR, Stream};
-use crate::table::mode;
+use crate::table::{mode, time};
 
 /// The whole run.
 #[derive(Debug, Clone, Serialize)]
@@ -49,7 +49,7 @@ impl Summary {
     pub fn render(&self) -> String {
         let mut text = format!(
             "\nWhere every message went ({} a second for {} s):\n\n  {:<9} {:<13} {:<11} {:>9} \
-             {:>10} {:>6} {:>10} {:>6}\n",
+             {:>10} {:>6} {:>10} {:>6} {:>9} {:>9}\n",
             self.sent_per_second,
             self.seconds,
             "class",
@@ -59,13 +59,17 @@ impl Summary {
             "delivered",
             "told",
             "in flight",
-            "lost"
+            "lost",
+            "p50",
+            "p99"
         );
         for (stream, row) in &self.account.rows {
             let (class, method) = (stream.class(), stream.method());
-            line(&mut text, &format!("{class:<9} {:<13} {method:<11}", mode(*stream)), row);
+            let (half, most) = self.latency_micros.get(stream).copied().unwrap_or_default();
+            let words = format!("{class:<9} {:<13} {method:<11}", mode(*stream));
+            line(&mut text, &words, row, &format!(" {:>9} {:>9}", time(half), time(most)));
         }
-        line(&mut text, &format!("{:<35}", "all"), &self.account.total);
+        line(&mut text, &format!("{:<35}", "all"), &self.account.total, "");
         // Writing to a string does not fail.
         let _ = self.write_rest(&mut text);
         text
@@ -84,8 +88,9 @@ impl Summary {
         write!(text, "{}", self.takeover)?;
         writeln!(
             text,
-            "  The router counts {} more written to {MATCHSVR}'s master than were handled.",
-            self.account.in_flight_by_router
+            "  In flight: {} that the router had written to {MATCHSVR}'s master by its own count, \
+             and {} answers.",
+            self.account.in_flight_by_router, self.account.total.answers_in_flight
         )?;
         for problem in &self.account.problems {
             writeln!(text, "  WRONG: {problem}")?;
@@ -119,10 +124,12 @@ impl fmt::Display for Takeover {
     }
 }
 
-fn line(text: &mut String, words: &str, row: &Row) {
+fn line(text: &mut String, words: &str, row: &Row, latency: &str) {
     let Row { sent, delivered, in_flight, lost, .. } = row;
     let told = row.told();
     // Writing to a string does not fail.
-    let _ =
-        writeln!(text, "  {words} {sent:>9} {delivered:>10} {told:>6} {in_flight:>10} {lost:>6}");
+    let _ = writeln!(
+        text,
+        "  {words} {sent:>9} {delivered:>10} {told:>6} {in_flight:>10} {lost:>6}{latency}"
+    );
 }

@@ -175,7 +175,7 @@ pub fn mode(stream: Stream) -> String {
 }
 
 /// Microseconds as people read them.
-fn time(micros: Option<u64>) -> String {
+pub fn time(micros: Option<u64>) -> String {
     match micros {
         None => "-".to_owned(),
         Some(micros) if micros < 10_000 => format!("{micros} us"),

@@ -7,12 +7,16 @@ use crate::news::Why;
 use crate::numbers::Numbers;
 use crate::stream::MATCHSVR;
 
+/// The class and mode of answers, which go to game servers by their ids.
+const ANSWERS: (&str, &str) = ("gamesvr", "direct");
+
 /// What handlers and senders say of a class and mode.
 #[derive(Debug, Default)]
 struct Expected {
-    handled: u64,
+    /// Handled, or turned away by a handler's node.
+    reached: u64,
     told: u64,
-    calls_in_flight: u64,
+    in_flight: u64,
 }
 
 impl Book {
@@ -21,15 +25,47 @@ impl Book {
         if self.router.is_empty() {
             return;
         }
-        let replies: u64 = account.calls_answered() + self.fences.values().sum::<u64>();
+        let mut expected = self.expected();
+        for (stream, row) in &account.rows {
+            let requests = row.in_flight - row.answers_in_flight;
+            expected.entry((stream.class(), stream.mode())).or_default().in_flight += requests;
+        }
+        let answers = account.calls_answered() + self.fences.values().sum::<u64>();
+        expected.entry(ANSWERS).or_default().reached += answers;
+        for (key, expected) in &expected {
+            let (class, mode) = key;
+            let Expected { reached, told, in_flight } = expected;
+            let (delivered, undelivered) = self.counted(class, mode);
+            if *key == (MATCHSVR, "master") {
+                account.in_flight_by_router = delivered.saturating_sub(*reached);
+            }
+            let least = reached + in_flight;
+            // The answer to a call that timed out may have come, too late.
+            let late = if *key == ANSWERS { account.total.answers_in_flight } else { 0 };
+            if !(least..=least + late).contains(&delivered) {
+                account.problems.push(format!(
+                    "{class} by {mode}: the router wrote {delivered}, {reached} were handled and \
+                     {in_flight} in flight"
+                ));
+            }
+            if undelivered != *told {
+                account.problems.push(format!(
+                    "{class} by {mode}: the router could not deliver {undelivered}, and told of \
+                     {told}"
+                ));
+            }
+        }
+    }
+
+    /// What handlers and senders say, by class and mode.
+    fn expected(&self) -> BTreeMap<(&str, &str), Expected> {
         let mut expected: BTreeMap<(&str, &str), Expected> = BTreeMap::new();
         for (class, fences) in &self.fences {
-            expected.entry((class, "direct")).or_default().handled += fences;
+            expected.entry((class, "direct")).or_default().reached += fences;
         }
-        expected.entry(("gamesvr", "direct")).or_default().handled += replies;
         for ((_, stream), numbers) in &self.handled {
             let handled: u64 = numbers.iter().map(Numbers::len).sum();
-            expected.entry((stream.class(), stream.mode())).or_default().handled += handled;
+            expected.entry((stream.class(), stream.mode())).or_default().reached += handled;
         }
         for ((source, stream), sent) in &self.sent {
             let expected = expected.entry((stream.class(), stream.mode())).or_default();
@@ -39,42 +75,12 @@ impl Book {
                 let mut handled = handled.filter(|numbers| numbers.contains(failure.number));
                 match failure.why {
                     Why::NoRoute | Why::TargetLost => expected.told += 1,
-                    Why::Timeout if handled.next().is_none() => expected.calls_in_flight += 1,
+                    Why::Remote(_) if handled.next().is_none() => expected.reached += 1,
                     _ => {}
                 }
             }
         }
-        for ((class, mode), expected) in &expected {
-            let (delivered, told) = self.counted(class, mode);
-            let beyond = delivered.saturating_sub(expected.handled);
-            let killed = (*class, *mode) == (MATCHSVR, "master");
-            let in_flight = match killed {
-                true => account.one_way_in_flight() + expected.calls_in_flight,
-                false => 0,
-            };
-            if killed {
-                account.in_flight_by_router = beyond;
-            }
-            let least = expected.handled + in_flight;
-            // The answer to a call that timed out may have come, too late.
-            let late = match (*class, *mode) {
-                ("gamesvr", "direct") => account.calls_in_flight(),
-                _ => 0,
-            };
-            if !(least..=least + late).contains(&delivered) {
-                account.problems.push(format!(
-                    "{class} by {mode}: the router wrote {delivered}, {} were handled and \
-                     {in_flight} in flight",
-                    expected.handled
-                ));
-            }
-            if told != expected.told {
-                account.problems.push(format!(
-                    "{class} by {mode}: the router could not deliver {told}, and told of {}",
-                    expected.told
-                ));
-            }
-        }
+        expected
     }
 
     /// What the router wrote, and what it could not.
@@ -82,9 +88,11 @@ impl Book {
         let (mut delivered, mut told) = (0, 0);
         for ((of_class, by_mode, outcome), frames) in &self.router {
             if of_class == class && by_mode == mode {
-                match outcome == "delivered" {
-                    true => delivered += frames,
-                    false => told += frames,
+                match outcome.as_str() {
+                    "delivered" => delivered += frames,
+                    // Answers of the killed process. Nobody is left to be told.
+                    "source_lost" => {}
+                    _ => told += frames,
                 }
             }
         }

@@ -127,6 +127,7 @@ impl Book {
                         .is_some_and(|outage| (outage.from..=outage.to).contains(&failure.sent));
                     if stream.class() == MATCHSVR && inside {
                         row.in_flight += 1;
+                        row.answers_in_flight += u64::from(was_handled);
                         continue;
                     }
                     row.lost += 1;

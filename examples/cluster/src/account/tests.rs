@@ -144,6 +144,11 @@ fn a_call_is_answered_or_fails_and_a_late_one_only_around_the_kill() {
     assert_eq!(account.total.delivered, 96);
     assert_eq!((account.total.told(), account.total.in_flight), (3, 1));
 
+    assert_eq!(account.total.answers_in_flight, 0);
+    let handled_too = (1..=100).filter(|number| ![51, 52, 99].contains(number));
+    let account = book(Stream::FindMatch, calls.clone(), handled_too).close();
+    assert_eq!((account.total.in_flight, account.total.answers_in_flight), (1, 1));
+
     complains(&book(Stream::Load, calls.clone(), handled()), "no answer to call 50");
     let late = Sent { failures: vec![failed(80, Why::Timeout)], ..calls.clone() };
     complains(&book(Stream::FindMatch, late, 1..=100), "no answer to call 80");
