@@ -321,7 +321,10 @@ impl Drop for RouterProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("---- the router's log ----\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("---- the end of the router's log ----\n{}", last.join("\n"));
         }
     }
 }
@@ -336,4 +339,6 @@ pub fn run(args: &[&str]) -> Output {
     output.expect("the router starts")
 }
 
+/// How much of the log a failed test shows.
+const LOG_LINES: usize = 40;
 const ANY_PORT: &str = "127.0.0.1:0";

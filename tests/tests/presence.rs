@@ -438,3 +438,20 @@ fn a_node_that_is_paused_often_hears_no_more_pongs_than_one_that_is_paused_once(
     let seconds = start.elapsed().as_secs() as usize + 1;
     assert!(pongs <= 10 * seconds, "{pongs} pongs in {seconds} s, {pauses} pauses");
 }
+
+#[test]
+fn a_router_that_was_stopped_does_not_take_its_nodes_for_dead() {
+    let router = RouterProcess::with(QUICK);
+    let mut node = router.connect();
+    node.hello(Hello { heartbeat_ms: 150, ..hello(&["5.1"]) });
+    node.sync();
+    router.signal("STOP");
+    // Its pings wait in the socket while the machine has other plans, for several silences.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2_000) {
+        node.say(Control::Ping(Ping::default()));
+        assert!(!node.read_for(Duration::from_millis(100)));
+    }
+    router.signal("CONT");
+    node.sync();
+}

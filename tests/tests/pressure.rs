@@ -342,3 +342,85 @@ fn a_consumer_that_is_always_a_little_behind_can_go_on_asking() {
     });
     flood.join().expect("it stopped").sync();
 }
+
+#[test]
+fn each_class_of_a_session_keeps_its_own_policy() {
+    let router = RouterProcess::with(
+        "classes:\n  patient: {id: 5, overflow: pause, high_water_bytes: 65536, stall_timeout_ms: 60000}\n  \
+         lossy: {id: 7, overflow: drop-new, high_water_bytes: 65536}\n",
+    );
+    let mut consumer = router.join(&["5.1", "7.1"]);
+    let mut sender = router.join(&["6.1"]);
+    let frames = (ENOUGH / LENGTH) as u64;
+    let sending = thread::spawn(move || {
+        for n in 0..frames {
+            // The lossy one comes first in each write, and so in each read of the router.
+            sender.send_all([
+                &direct(sender.id(), id("7.1"), numbered(n, 100)),
+                &direct(sender.id(), id("5.1"), numbered(n, LENGTH)),
+            ]);
+            sender.sync();
+        }
+        sender
+    });
+    wait_for_pause(&router);
+    let mut next = 0;
+    while next < frames {
+        let frame = consumer.expect_data();
+        if frame.header.target == id("5.1").raw() {
+            assert_eq!(number_of(&frame.payload), next);
+            next += 1;
+        }
+    }
+    sending.join().expect("all was sent").sync();
+    assert_eq!(router.outcome("patient", "full"), 0);
+}
+
+#[test]
+fn a_large_mailbox_may_fill_up_without_costing_the_session() {
+    let router = RouterProcess::with("default_class: {high_water_bytes: 100000000}\n");
+    let mut consumer = router.join(&["5.1"]);
+    let mut sender = router.join(&["6.1"]);
+    let payload = vec![1; 1 << 20];
+    for _ in 0..60 {
+        sender.send(&direct(sender.id(), id("5.1"), &payload));
+    }
+    sender.sync();
+    // The router has something to say to it as well.
+    consumer.say(Control::Watch(Watch { class: class(6) }));
+    for _ in 0..60 {
+        assert_eq!(consumer.expect_data().payload.len(), 1 << 20);
+    }
+    consumer.sync();
+}
+
+#[test]
+fn a_stall_is_noticed_though_the_sender_that_began_it_is_gone() {
+    let router = RouterBuilder::default()
+        .shards(2)
+        .config("default_class: {high_water_bytes: 65536, stall_timeout_ms: 300}\n")
+        .start();
+    // Sessions are dealt to the threads in turn: the two senders are on different ones.
+    let mut consumer = router.join(&["5.1"]);
+    let mut first = router.join(&["6.1"]);
+    let mut second = router.join(&["6.2"]);
+    // Frames that fill the mailbox, the one that waits, and noise, as far as one read takes them.
+    let frame = direct(id("6.1"), id("5.1"), numbered(0, 60_000)).to_bytes();
+    let mut noisy = frame.repeat(3);
+    noisy.extend([0; 16]);
+    for _ in 0..ENOUGH / 60_000 {
+        first.send_bytes(&frame);
+        if router.metric("switchboard_source_pauses_total", &[]) > 0 {
+            break;
+        }
+    }
+    drop(first);
+    let mut third = RawNode::connect(router.listen());
+    third.hello(hello(&["6.3"]));
+    let _ = third.try_send_bytes(&noisy);
+    let frames: Vec<u8> = direct(id("6.2"), id("5.1"), numbered(0, 60_000)).to_bytes().repeat(400);
+    let writing = thread::spawn(move || second.send_bytes(&frames));
+    router.expect_log("closed: slow consumer");
+    writing.join().expect("it goes on");
+    consumer.expect_closed();
+}
