@@ -56,6 +56,8 @@ struct Outbox {
     dirty: bool,
     /// Takes no more frames.
     closed: bool,
+    /// The session's task waits until everything is written.
+    draining: bool,
     /// Senders that wait for room, and the level at which they are woken.
     waiters: Vec<Waker>,
     resume_at: usize,
@@ -157,6 +159,7 @@ impl Mailbox {
                 blocked: false,
                 dirty: false,
                 closed: false,
+                draining: false,
                 waiters: Vec::new(),
                 resume_at: 0,
                 stalls: 0,
@@ -381,8 +384,8 @@ impl Mailbox {
 
     /// Lets go of the lock, and wakes the senders for whom there is room now.
     fn release(&self, mut outbox: MutexGuard<'_, Outbox>) {
-        if outbox.closed {
-            // Its task may be waiting for the write half to come back.
+        if outbox.closed || outbox.draining {
+            // Its task may be waiting for the write half to come back, or for the last byte to go.
             outbox.wake_owner();
         }
         if outbox.waiters.is_empty() || (outbox.pending() > outbox.resume_at && !outbox.closed) {
@@ -447,9 +450,11 @@ impl Mailbox {
         self.release(outbox);
     }
 
-    /// Whether everything is written.
+    /// Whether everything is written. If not, the task is woken after each write.
     pub fn is_drained(&self) -> bool {
-        self.lock().pending() == 0
+        let mut outbox = self.lock();
+        outbox.draining = true;
+        outbox.pending() == 0
     }
 
     /// After [`Self::close`]: drops the write half and loses what is left, frame by frame. Answers

@@ -241,6 +241,7 @@ impl Session {
         Local::with(|local| {
             self.poll_flush(cx, local);
             let mailbox = &self.source.mailbox;
+            mailbox.flush(&mut local.out);
             if mailbox.is_drained() || mailbox.ending() == Some(crate::mailbox::Ending::Broken) {
                 return Poll::Ready(());
             }
