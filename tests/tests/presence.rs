@@ -357,10 +357,10 @@ fn every_frame_is_a_sign_of_life() {
     let router = RouterProcess::with(QUICK);
     let mut target = router.join(&["5.2"]);
     let mut node = router.connect();
-    node.hello(Hello { heartbeat_ms: 200, ..hello(&["5.1"]) });
+    node.hello(Hello { heartbeat_ms: 300, ..hello(&["5.1"]) });
     let start = Instant::now();
     // Data alone, for several times the silence that is allowed, in its own rhythm.
-    while start.elapsed() < Duration::from_millis(2_000) {
+    while start.elapsed() < Duration::from_millis(2_500) {
         node.send(&direct(id("5.1"), id("5.2"), "alive"));
         target.expect_data();
         assert!(!target.read_for(Duration::from_millis(50)));
@@ -374,16 +374,17 @@ fn a_node_that_a_slow_consumer_pauses_is_not_taken_for_dead_and_hears_pongs() {
         "{QUICK}default_class: {{high_water_bytes: 65536, stall_timeout_ms: 60000}}\n"
     ));
     let mut consumer = router.join(&["5.1"]);
-    let mut sender = router.connect();
-    sender.hello(Hello { heartbeat_ms: 100, ..hello(&["6.1"]) });
     const FRAMES: u64 = 400;
     let bytes: Vec<u8> = (0..FRAMES)
         .flat_map(|n| direct(id("6.1"), id("5.1"), numbered(n, 60_000)).to_bytes())
         .collect();
+    // Made before Hello: a heartbeat is short here.
+    let mut sender = router.connect();
+    sender.hello(Hello { heartbeat_ms: 200, ..hello(&["6.1"]) });
     let sent = sender.send_until_stuck(&bytes, Duration::from_millis(200));
     assert!(sent < bytes.len());
     eventually("it is paused", || router.metric("switchboard_source_pauses_total", &[]) > 0);
-    // Ten silences long it hears from the router, though it can't be heard itself.
+    // Several silences long it hears from the router, though it can't be heard itself.
     let start = Instant::now();
     let mut pongs = 0;
     while start.elapsed() < Duration::from_secs(3) {
@@ -443,12 +444,12 @@ fn a_node_that_is_paused_often_hears_no_more_pongs_than_one_that_is_paused_once(
 fn a_router_that_was_stopped_does_not_take_its_nodes_for_dead() {
     let router = RouterProcess::with(QUICK);
     let mut node = router.connect();
-    node.hello(Hello { heartbeat_ms: 150, ..hello(&["5.1"]) });
+    node.hello(Hello { heartbeat_ms: 300, ..hello(&["5.1"]) });
     node.sync();
     router.signal("STOP");
     // Its pings wait in the socket while the machine has other plans, for several silences.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(2_000) {
+    while start.elapsed() < Duration::from_millis(2_500) {
         node.say(Control::Ping(Ping::default()));
         assert!(!node.read_for(Duration::from_millis(100)));
     }
