@@ -196,6 +196,42 @@ fn order_survives_pauses() {
 }
 
 #[test]
+fn order_survives_a_consumer_that_falls_behind_several_threads() {
+    const SENDERS: u64 = 4;
+    const FRAMES: u64 = 30_000;
+    let router = RouterBuilder::default()
+        .shards(4)
+        .config("default_class: {high_water_bytes: 8000000, stall_timeout_ms: 60000}\n")
+        .start();
+    let mut target = router.join(&["5.1"]);
+    let writing: Vec<_> = (1..=SENDERS)
+        .map(|s| {
+            let mut sender = router.join(&[&format!("6.{s}")]);
+            thread::spawn(move || {
+                for block in 0..FRAMES / 10 {
+                    let frame = |n| to_the_one(sender.id(), id("5.1"), n, 500 + (n % 300) as usize);
+                    let frames: Vec<_> = (block * 10..block * 10 + 10).map(frame).collect();
+                    sender.send_all(&frames);
+                }
+                sender
+            })
+        })
+        .collect();
+    // From here on it is never quite out of what waits, while more is added.
+    switchboard_tests::eventually("the senders are paused", || {
+        router.metric("switchboard_source_pauses_total", &[]) >= SENDERS
+    });
+    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
+    for _ in 0..SENDERS * FRAMES {
+        let frame = target.expect_data();
+        let expected = next.entry(frame.header.source).or_default();
+        assert_eq!(number_of(&frame.payload), *expected);
+        *expected += 1;
+    }
+    writing.into_iter().for_each(|one| one.join().expect("all was sent").sync());
+}
+
+#[test]
 fn order_holds_over_a_unix_socket() {
     const FRAMES: u64 = 20_000;
     let scratch = switchboard_tests::scratch::Scratch::new();

@@ -268,7 +268,15 @@ fn flood_while(config: &str, end: impl FnOnce(&RouterProcess, RawNode)) {
 
 #[test]
 fn every_frame_is_accounted_for_when_the_consumer_is_killed() {
-    flood_while("", |_, consumer| drop(consumer));
+    flood_while("default_class: {high_water_bytes: 65536}\n", |router, consumer| {
+        // Its mailbox is full by then, and so are the sockets.
+        eventually("the senders are stopped", || {
+            router.metric("switchboard_source_pauses_total", &[]) >= 3
+        });
+        drop(consumer);
+        router.expect_log("ids=5.1");
+        eventually("its mailbox is given up", || router.outcome("5", "target_lost") > 0);
+    });
 }
 
 #[test]
