@@ -105,10 +105,14 @@ pub struct ClassConfig {
 fn classes<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, ClassConfig>, D::Error> {
-    let classes = BTreeMap::<String, BTreeMap<String, Value>>::deserialize(deserializer)?;
-    let read = |(name, fields)| match class(fields) {
-        Ok(class) => Ok((name, class)),
-        Err(wrong) => Err(D::Error::custom(format_args!("classes.{name}: {wrong}"))),
+    // A mapping refuses a name that stands there twice; a map would keep the last.
+    let classes = serde_yaml::Mapping::deserialize(deserializer)?;
+    let read = |(name, fields): (Value, Value)| {
+        let name =
+            name.as_str().ok_or_else(|| D::Error::custom("the name of a class is a text"))?;
+        let wrong = |wrong: String| D::Error::custom(format_args!("classes.{name}: {wrong}"));
+        let fields = serde_yaml::from_value(fields).map_err(|error| wrong(error.to_string()))?;
+        Ok((name.to_owned(), class(fields).map_err(wrong)?))
     };
     classes.into_iter().map(read).collect()
 }
@@ -538,6 +542,8 @@ mod tests {
             error.contains("classes.a: id: 256 is out of range: a class is 1 to 255"),
             "{error}"
         );
+        let error = parse_error("classes:\n  a: {id: 1}\n  a: {id: 2}\n");
+        assert!(error.contains("duplicate entry with key \"a\""), "{error}");
         let error = parse_error("classes:\n  a:\n    slots: 4\n");
         assert!(error.contains("classes.a: missing field `id`"), "{error}");
         assert_eq!(

@@ -204,6 +204,11 @@ impl<H: Handle> Registry<H> {
         let invalid = |error: &dyn std::fmt::Display| {
             Refusal::new(RefusalCode::InvalidId, format!("service {:#010x}: {error}", service.id))
         };
+        if service.id != 0 && !service.class.is_empty() {
+            let text =
+                format!("service {:#010x} has a class name too: give one of them", service.id);
+            return Err(Refusal::new(RefusalCode::InvalidId, text));
+        }
         let (class, instance) = if service.class.is_empty() {
             let class = Class::of_target(service.id)
                 .ok_or_else(|| invalid(&"class 0 is out of range: a class is 1 to 255"))?;
@@ -696,6 +701,13 @@ mod tests {
             (
                 RefusalCode::InvalidId,
                 "service 0x00000000: class 0 is out of range: a class is 1 to 255".to_owned()
+            )
+        );
+        assert_eq!(
+            refusal(Service { id: 5 << 24 | 1, ..named("matchsvr", 1) }, 0),
+            (
+                RefusalCode::InvalidId,
+                "service 0x05000001 has a class name too: give one of them".to_owned()
             )
         );
         assert_eq!(

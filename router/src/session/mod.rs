@@ -218,7 +218,8 @@ impl Session {
         let go_away = |reason| Control::GoAway(GoAway { reason, reconnect_after_ms: None });
         let come_back = |reason| Control::GoAway(GoAway { reason, reconnect_after_ms: Some(0) });
         Some(match end {
-            End::Disconnected | End::Asked(Ending::Broken) => return None,
+            // Who is cut off at the end of a drain was told when it began, and when to come back.
+            End::Disconnected | End::Asked(Ending::Broken | Ending::Shutdown) => return None,
             End::Malformed(why, offset) => {
                 Local::with(|local| local.out.counters.malformed.increment());
                 refused(&Refusal::new(RefusalCode::Malformed, why), Some(*offset), None)
@@ -235,7 +236,6 @@ impl Session {
             }
             End::Asked(Ending::SlowConsumer) => come_back(GoAwayReason::SlowConsumer),
             End::Asked(Ending::HeartbeatLost) => come_back(GoAwayReason::HeartbeatLost),
-            End::Asked(Ending::Shutdown) => come_back(GoAwayReason::Shutdown),
         })
     }
 

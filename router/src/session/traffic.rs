@@ -111,6 +111,7 @@ impl Session {
         }
         let max_frame = self.shared.max_frame();
         let (used, stop) = forward::forward(bytes, &mut self.source, max_frame, cx.waker(), local);
+        self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
         if let Some(spoofed) = self.source.spoofed.take() {
             let offset = self.offset + spoofed.at as u64;
             self.refuse_with(&spoofed.refusal(), Some(offset), None, local);
