@@ -2,7 +2,7 @@
 //!
 //! A pure state machine: it takes one [`Change`] at a time, alters its working copy of the table, and
 //! answers with what has to be told to whom, before and after the copy is published. It knows no
-//! socket, no clock and no task; [`crate::registrar`] runs it.
+//! socket, no clock and no task; the registrar runs it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
