@@ -259,8 +259,7 @@ impl Config {
         if self.limits.max_services_per_session == 0 {
             return wrong("limits.max_services_per_session", 0, "lets nobody register: 1 or more");
         }
-        if handshake_timeout_ms < 100 {
-            let rule = "is too short: 100 ms or more";
+        if let Some(rule) = wrong_time(handshake_timeout_ms) {
             return wrong("limits.handshake_timeout_ms", handshake_timeout_ms, rule);
         }
         let Heartbeat { default_ms, min_ms, max_ms } = self.heartbeat;
@@ -279,8 +278,7 @@ impl Config {
             let rule = "is too little: 4096 bytes or more";
             return wrong(&format!("{key}.high_water_bytes"), policy.high_water_bytes, rule);
         }
-        if policy.stall_timeout_ms < 100 {
-            let rule = "is too short: 100 ms or more";
+        if let Some(rule) = wrong_time(policy.stall_timeout_ms) {
             return wrong(&format!("{key}.stall_timeout_ms"), policy.stall_timeout_ms, rule);
         }
         if policy.slots > MAX_SLOTS {
@@ -334,6 +332,15 @@ impl Config {
             note(&format!("classes.{name}"), !new.classes.contains_key(name), true);
         }
         difference
+    }
+}
+
+/// What is wrong with a time that peers are given, if anything is.
+fn wrong_time(ms: u64) -> Option<&'static str> {
+    match ms {
+        0..100 => Some("is too short: 100 ms or more"),
+        100..=3_600_000 => None,
+        _ => Some("is too long: 3600000 ms at most"),
     }
 }
 
@@ -569,6 +576,10 @@ mod tests {
         assert_eq!(
             value_error("default_class: {high_water_bytes: 1}"),
             "default_class.high_water_bytes: 1 is too little: 4096 bytes or more"
+        );
+        assert_eq!(
+            value_error("limits: {handshake_timeout_ms: 4294967296}"),
+            "limits.handshake_timeout_ms: 4294967296 is too long: 3600000 ms at most"
         );
         assert_eq!(
             value_error("listen: []"),

@@ -40,7 +40,8 @@ pub enum HashPolicy {
     Modulo,
 }
 
-/// What happens to a frame for a full mailbox. DROPPABLE frames go first under each of them.
+/// What happens to a frame for a full mailbox. DROPPABLE frames go first under each of them: those that
+/// come, and those that wait, once they are a sixteenth of the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use switchboard_protocol::control::{Control, Welcome};
+use switchboard_protocol::control::{Control, Registered, Welcome};
 use switchboard_protocol::{RefusalCode, ServiceId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,8 +23,17 @@ type Answer = Result<Vec<ServiceId>, Refusal>;
 #[derive(Debug)]
 pub(crate) struct Request {
     change: Change<Arc<Mailbox>>,
-    welcome: Option<(Arc<Mailbox>, Welcome)>,
+    greeting: Option<(Arc<Mailbox>, Greeting)>,
     answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// What a session is told of the ids that it was granted.
+#[derive(Debug)]
+enum Greeting {
+    /// Its first ones.
+    Welcome(Box<Welcome>),
+    /// More, by the number of its request.
+    Registered(u32),
 }
 
 impl Registrar {
@@ -41,24 +50,34 @@ impl Registrar {
 
     /// The same for a session's first Register; it is told Welcome before anything else.
     pub(crate) async fn admit(&self, change: Change<Arc<Mailbox>>, welcome: Welcome) -> Answer {
+        self.grant(change, Greeting::Welcome(Box::new(welcome))).await
+    }
+
+    /// The same for a further Register; it is told Registered in its place among what else it is told
+    /// of these ids.
+    pub(crate) async fn register(&self, change: Change<Arc<Mailbox>>, request: u32) -> Answer {
+        self.grant(change, Greeting::Registered(request)).await
+    }
+
+    async fn grant(&self, change: Change<Arc<Mailbox>>, greeting: Greeting) -> Answer {
         let Change::Register { handle, .. } = &change else { return Err(gone()) };
         let handle = handle.clone();
-        self.send(change, Some((handle, welcome))).await
+        self.send(change, Some((handle, greeting))).await
     }
 
     /// Has a change made some time.
     pub(crate) async fn tell(&self, change: Change<Arc<Mailbox>>) {
         // The registrar ends last; if it has, there is no table left to change.
-        let _ = self.0.send(Request { change, welcome: None, answer: None }).await;
+        let _ = self.0.send(Request { change, greeting: None, answer: None }).await;
     }
 
     async fn send(
         &self,
         change: Change<Arc<Mailbox>>,
-        welcome: Option<(Arc<Mailbox>, Welcome)>,
+        greeting: Option<(Arc<Mailbox>, Greeting)>,
     ) -> Answer {
         let (sender, receiver) = oneshot::channel();
-        let request = Request { change, welcome, answer: Some(sender) };
+        let request = Request { change, greeting, answer: Some(sender) };
         self.0.send(request).await.map_err(|_| gone())?;
         receiver.await.map_err(|_| gone())?
     }
@@ -80,40 +99,83 @@ pub(crate) async fn run(
     }
 }
 
-/// Makes a batch of changes. ORDER: publish first, then answer, so that whoever sees Welcome is
-/// reachable already.
+/// Makes the changes that wait, and settles them together; but the picture of a class may be large, so
+/// what leads to many messages is settled before the next.
 fn make(
     registry: &mut Registry<Arc<Mailbox>>,
     batch: &mut Vec<Request>,
     published: &Published,
     out: &mut Outgoing,
 ) {
-    let mut after = Vec::new();
-    let mut answers = Vec::new();
-    let mut changed = false;
-    for Request { change, welcome, answer } in batch.drain(..) {
-        changed |= !matches!(change, Change::Watch { .. } | Change::Unwatch { .. });
+    let mut made = Made::default();
+    for request in batch.drain(..) {
+        // A session that is granted an id and loses it, or the other way round, is told in this order.
+        let overtakes = made.in_order && matches!(request.change, Change::Register { .. });
+        if overtakes || made.after.len() >= MAX_UNSETTLED {
+            std::mem::take(&mut made).settle(registry, published, out);
+        }
+        made.take(registry, request, out);
+    }
+    made.settle(registry, published, out);
+}
+
+/// Changes that are made, but not published.
+#[derive(Default)]
+struct Made {
+    changed: bool,
+    /// The next Register may be about the same ids.
+    in_order: bool,
+    after: Vec<Effect<Arc<Mailbox>>>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+}
+
+impl Made {
+    fn take(
+        &mut self,
+        registry: &mut Registry<Arc<Mailbox>>,
+        request: Request,
+        out: &mut Outgoing,
+    ) {
+        let Request { change, greeting, answer } = request;
+        self.changed |= !matches!(change, Change::Watch { .. } | Change::Unwatch { .. });
         let mut effects = Effects::default();
         let result = registry.apply(change, &mut effects);
-        if let (Ok(ids), Some((mailbox, welcome))) = (&result, welcome) {
-            // Nobody else knows this mailbox before the table is published, so nothing overtakes.
-            let welcome = Control::Welcome(Welcome { ids: ids.clone(), ..welcome });
-            mailbox.push_quietly(&welcome.to_frame().to_bytes(), out);
-            out.mark_dirty(mailbox);
+        if let (Ok(ids), Some((mailbox, greeting))) = (&result, greeting) {
+            mailbox.regain(ids);
+            let ids = ids.clone();
+            match greeting {
+                Greeting::Welcome(welcome) => {
+                    // Nobody else knows this mailbox before the table is published: none overtakes.
+                    let welcome = Control::Welcome(Welcome { ids, ..*welcome });
+                    mailbox.push_quietly(&welcome.to_frame().to_bytes(), out);
+                    out.mark_dirty(mailbox);
+                }
+                Greeting::Registered(request) => {
+                    self.in_order = true;
+                    let message = Control::Registered(Registered { request, ids });
+                    self.after.push(Effect::Tell { to: Arc::new(vec![mailbox]), message });
+                }
+            }
         }
         effects.before.into_iter().for_each(|effect| carry_out(effect, out));
-        after.append(&mut effects.after);
-        answers.extend(answer.map(|answer| (answer, result)));
+        let removes = |effect: &Effect<_>| matches!(effect, Effect::Remove { .. });
+        self.in_order |= effects.after.iter().any(removes);
+        self.after.append(&mut effects.after);
+        self.answers.extend(answer.map(|answer| (answer, result)));
     }
-    if changed {
-        published.store(Arc::new(registry.table().clone()));
+
+    /// ORDER: publish first, then answer, so that whoever sees Welcome is reachable already.
+    fn settle(self, registry: &Registry<Arc<Mailbox>>, published: &Published, out: &mut Outgoing) {
+        if self.changed {
+            published.store(Arc::new(registry.table().clone()));
+        }
+        self.after.into_iter().for_each(|effect| carry_out(effect, out));
+        for (answer, result) in self.answers {
+            // The session may have ended meanwhile; its end gives up what it was granted.
+            let _ = answer.send(result);
+        }
+        out.flush();
     }
-    after.into_iter().for_each(|effect| carry_out(effect, out));
-    for (answer, result) in answers {
-        // The session may have ended meanwhile; its end gives up what it was granted.
-        let _ = answer.send(result);
-    }
-    out.flush();
 }
 
 fn carry_out(effect: Effect<Arc<Mailbox>>, out: &mut Outgoing) {
@@ -122,15 +184,13 @@ fn carry_out(effect: Effect<Arc<Mailbox>>, out: &mut Outgoing) {
             let frame = message.to_frame().to_bytes();
             to.iter().for_each(|mailbox| mailbox.push(&frame, out));
         }
-        Effect::Replaced { holder, message } => {
-            let ids = message.ids.clone();
-            holder.push(&Control::Replaced(message).to_frame().to_bytes(), out);
-            holder.replace(&ids);
-        }
+        Effect::Remove { holder, id } => holder.replace(id),
     }
 }
 
 /// How many requests may wait; sessions that have more to say wait themselves.
 const QUEUE: usize = 4_096;
+/// How many messages may wait for the table to be published.
+const MAX_UNSETTLED: usize = 256;
 /// How many are made before the table is published.
 const MAX_BATCH: usize = 1_024;

@@ -89,12 +89,13 @@ pub enum Effect<H> {
         /// What.
         message: Control,
     },
-    /// Take an id from a session, and tell it.
-    Replaced {
+    /// Take an id from a session, which ends if it was the last. After the table is published, because
+    /// until then frames still go to it.
+    Remove {
         /// The session that held it.
         holder: H,
-        /// What it is told.
-        message: Replaced,
+        /// The id.
+        id: ServiceId,
     },
 }
 
@@ -185,6 +186,7 @@ impl<H: Handle> Registry<H> {
         // Everything is checked before anything is changed, so that a refusal leaves no trace.
         let mut ids: Vec<ServiceId> = Vec::with_capacity(services.len());
         for service in &services {
+            check_metadata(service)?;
             let id = self.resolve(service, &ids)?;
             self.admit(handle, id, incarnation)?;
             if ids.contains(&id) {
@@ -287,7 +289,13 @@ impl<H: Handle> Registry<H> {
         if let Some(displaced) = displaced {
             event.left.push(Left { id, reason: LeftReason::Replaced });
             let message = Replaced { ids: vec![id] };
-            effects.before.push(Effect::Replaced { holder: displaced.handle.clone(), message });
+            let holder = displaced.handle.clone();
+            let told = Effect::Tell {
+                to: Arc::new(vec![holder.clone()]),
+                message: Control::Replaced(message),
+            };
+            effects.before.push(told);
+            effects.after.push(Effect::Remove { holder, id });
             self.elect(id.class(), Some(displaced), &mut event, effects);
         } else {
             self.elect(id.class(), None, &mut event, effects);
@@ -372,13 +380,16 @@ impl<H: Handle> Registry<H> {
     fn watch(&mut self, handle: H, class: Class, effects: &mut Effects<H>) {
         let to = Arc::new(vec![handle.clone()]);
         let mut part = Event { snapshot: true, ..empty_event(class) };
+        let mut bytes = 0;
         if let Some(table) = self.table.class(class) {
             for member in table.members() {
                 let Ok(instance) = Instance::new(member.instance) else { continue };
                 let id = ServiceId::new(class, instance);
                 let metadata = self.metadata.get(&id).cloned().unwrap_or_default();
+                bytes += JOINED_BYTES + metadata_bytes(&metadata);
                 part.joined.push(Joined { id, metadata });
-                if part.joined.len() == SNAPSHOT_PART {
+                if bytes >= SNAPSHOT_PART {
+                    bytes = 0;
                     let full = Event { snapshot: true, ..empty_event(class) };
                     let message = Control::Event(std::mem::replace(&mut part, full));
                     effects.after.push(Effect::Tell { to: to.clone(), message });
@@ -479,8 +490,25 @@ fn empty_event(class: Class) -> Event {
     }
 }
 
-/// How many instances one message of a snapshot lists: a few ten KiB of MessagePack.
-const SNAPSHOT_PART: usize = 2_048;
+fn check_metadata(service: &Service) -> Result<(), Refusal> {
+    let bytes = metadata_bytes(&service.metadata);
+    if bytes > MAX_METADATA {
+        let text = format!("metadata of {bytes} bytes is over the limit of {MAX_METADATA}");
+        return Err(Refusal::new(RefusalCode::LimitExceeded, text));
+    }
+    Ok(())
+}
+
+fn metadata_bytes(metadata: &BTreeMap<String, String>) -> usize {
+    metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// The most metadata of one service: keys and values, in bytes.
+const MAX_METADATA: usize = 4 << 10;
+/// About how many bytes one message of a snapshot may take.
+const SNAPSHOT_PART: usize = 32 << 10;
+/// About what an instance without metadata takes in it.
+const JOINED_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -560,7 +588,12 @@ mod tests {
         assert_eq!(holder(&registry, "5.1"), Some(2));
         assert!(matches!(
             &effects.before[0],
-            Effect::Replaced { holder: 1, message } if message.ids == [id("5.1")]
+            Effect::Tell { to, message: Control::Replaced(replaced) }
+                if **to == [1] && replaced.ids == [id("5.1")]
+        ));
+        assert!(matches!(
+            &effects.after[0],
+            Effect::Remove { holder: 1, id } if id.to_string() == "5.1"
         ));
         // The same program over a new connection counts as newer.
         register(&mut registry, 3, 11, &["5.1"]).0.unwrap();
@@ -708,6 +741,14 @@ mod tests {
             (
                 RefusalCode::InvalidId,
                 "service 0x05000001 has a class name too: give one of them".to_owned()
+            )
+        );
+        let metadata = BTreeMap::from([("key".to_owned(), "x".repeat(4_096))]);
+        assert_eq!(
+            refusal(Service { metadata, ..named("matchsvr", 1) }, 0),
+            (
+                RefusalCode::LimitExceeded,
+                "metadata of 4099 bytes is over the limit of 4096".to_owned()
             )
         );
         assert_eq!(

@@ -101,7 +101,7 @@ fn look_at(due: Due, now: u32) -> Option<(u32, Due)> {
     match due {
         Due::Hello(weak) => {
             let mailbox = weak.upgrade()?;
-            if mailbox.silence().is_none() {
+            if !mailbox.is_greeted() {
                 mailbox.end(Ending::HandshakeTimeout);
             }
             None

@@ -25,6 +25,7 @@ pub struct Batch {
     recent: [Recent; RECENT],
     number: u64,
     broadcasts: u64,
+    copies: usize,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,7 @@ impl Batch {
             recent: [nothing; RECENT],
             number: 1,
             broadcasts: 0,
+            copies: 0,
         }
     }
 
@@ -183,7 +185,14 @@ impl Batch {
                 targets += 1;
             }
         }
+        self.copies += targets as usize;
         targets
+    }
+
+    /// Whether it holds so many copies of broadcasts that it should be delivered before it grows.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.copies >= MAX_COPIES
     }
 
     /// Hands the runs of every mailbox out, in the order in which the mailboxes came up, and empties
@@ -204,6 +213,7 @@ impl Batch {
             entry.runs.clear();
         }
         self.used = 0;
+        self.copies = 0;
         self.number += 1;
         self.entries.truncate(MAX_IDLE_ENTRIES);
     }
@@ -217,5 +227,8 @@ impl Default for Batch {
 
 /// How many targets of a batch are found without a search.
 const RECENT: usize = 64;
+/// How many copies of broadcasts a batch gathers: one broadcast to a whole large class, or many to a
+/// small one.
+const MAX_COPIES: usize = 1 << 16;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;

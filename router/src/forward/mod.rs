@@ -17,7 +17,7 @@ use self::batch::Likeness;
 use self::local::Local;
 use crate::counters::{Bucket, Outcome};
 use crate::mailbox::runs::{Frame, Run, Runs};
-use crate::mailbox::{Admission, Mailbox, Offer};
+use crate::mailbox::{Admission, Mailbox, Offer, Waiter};
 use crate::registry::Refusal;
 use crate::table::{ClassTable, Pick, Table};
 
@@ -45,12 +45,14 @@ pub struct Spoofed {
     pub frames: u32,
 }
 
-/// Frames for one full mailbox.
+/// Frames for one full mailbox. All that a session holds share the bytes of one batch.
 #[derive(Debug)]
 pub struct Held {
     mailbox: Arc<Mailbox>,
     admission: Admission,
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
+    runs: Runs,
+    round: u32,
 }
 
 /// Why forwarding stopped before the end of the bytes.
@@ -58,6 +60,8 @@ pub struct Held {
 pub enum Stop {
     /// The rest is not a whole frame yet.
     Incomplete,
+    /// The batch holds as much as it should; go on in the next turn.
+    Turn,
     /// A control frame of this length comes next.
     Control(usize),
     /// A frame over the limit comes next; skip it whole.
@@ -77,6 +81,9 @@ pub fn forward(
     let table = local.load_table();
     let mut at = 0;
     let stop = loop {
+        if local.batch.is_large() {
+            break Stop::Turn;
+        }
         if let Some(end) = place_alike(bytes, at, max_frame, local) {
             at = end;
             continue;
@@ -203,13 +210,17 @@ fn finish(
 ) {
     let Local { batch, out, .. } = local;
     let counters = out.counters.clone();
+    let mut shared: Option<Arc<[u8]>> = None;
     batch.deliver(&counters, |mailbox, admission, runs| {
-        match mailbox.offer(bytes, runs, admission, waker, out) {
+        let mut round = 0;
+        let waiter = Waiter { waker, round: &mut round };
+        match mailbox.offer(bytes, runs, admission, waiter, out) {
             Offer::Taken => {}
             Offer::Refused(reason) => out.lose_runs(bytes, runs, reason),
             Offer::Wait => {
-                let bytes = runs.slices(bytes).collect::<Vec<_>>().concat();
-                source.held.push(Held { mailbox: mailbox.clone(), admission, bytes });
+                let bytes = shared.get_or_insert_with(|| bytes.into()).clone();
+                let (mailbox, runs) = (mailbox.clone(), std::mem::take(runs));
+                source.held.push(Held { mailbox, admission, bytes, runs, round });
             }
         }
     });
@@ -219,12 +230,12 @@ fn finish(
 /// Offers held frames again. Answers whether the session may read on.
 pub fn retry_held(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
     let out = &mut local.out;
-    source.held.retain(|held| {
-        let mut runs = Runs::of_frames(&held.bytes);
-        match held.mailbox.offer(&held.bytes, &mut runs, held.admission, waker, out) {
+    source.held.retain_mut(|held| {
+        let waiter = Waiter { waker, round: &mut held.round };
+        match held.mailbox.offer(&held.bytes, &mut held.runs, held.admission, waiter, out) {
             Offer::Taken => false,
             Offer::Refused(reason) => {
-                out.lose_runs(&held.bytes, &runs, reason);
+                out.lose_runs(&held.bytes, &held.runs, reason);
                 false
             }
             Offer::Wait => true,
@@ -238,7 +249,7 @@ pub fn retry_held(source: &mut Source, waker: &Waker, local: &mut Local) -> bool
 /// The session ends: what it held for others will not be sent.
 pub fn drop_held(source: &mut Source, local: &mut Local) {
     for held in source.held.drain(..) {
-        for run in Runs::of_frames(&held.bytes).iter() {
+        for run in held.runs.iter() {
             local.out.counters.ended(run.bucket, Outcome::SourceLost, run.frames);
         }
     }

@@ -61,6 +61,8 @@ struct Outbox {
     /// Senders that wait for room, and the level at which they are woken.
     waiters: Vec<Waker>,
     resume_at: usize,
+    /// Which round of waiters these are; a sender that waits remembers it.
+    round: u32,
     /// How often it began to hold senders up.
     stalls: u32,
     /// The session's task.
@@ -105,6 +107,15 @@ pub enum Offer {
     Refused(Reason),
 }
 
+/// A sender that may have to wait for room.
+#[derive(Debug)]
+pub struct Waiter<'a> {
+    /// How it is woken.
+    pub waker: &'a Waker,
+    /// The round of waiters that it is in, if any; 0 to begin with.
+    pub round: &'a mut u32,
+}
+
 /// A mailbox that holds senders up.
 #[derive(Debug)]
 pub struct Stall {
@@ -135,6 +146,7 @@ mod status {
     pub(super) const REGISTERED: u32 = 8;
     pub(super) const PAUSED: u32 = 16;
     pub(super) const COMFORTED: u32 = 32;
+    pub(super) const GREETED: u32 = 64;
 }
 
 impl Handle for Arc<Mailbox> {
@@ -162,6 +174,7 @@ impl Mailbox {
                 closed: false,
                 waiters: Vec::new(),
                 resume_at: 0,
+                round: 1,
                 stalls: 0,
                 owner: None,
                 ending: None,
@@ -190,15 +203,15 @@ impl Mailbox {
         bytes: &[u8],
         runs: &mut Runs,
         admission: Admission,
-        waker: &Waker,
+        waiter: Waiter<'_>,
         out: &mut Outgoing,
     ) -> Offer {
         let mut outbox = self.lock();
         if outbox.closed {
             return Offer::Refused(Reason::TargetLost);
         }
-        if outbox.pending() >= admission.high_water
-            && let Some(refused) = self.overflow(&mut outbox, bytes, runs, admission, waker, out)
+        if outbox.is_full(admission)
+            && let Some(refused) = self.overflow(&mut outbox, bytes, runs, admission, waiter, out)
         {
             return refused;
         }
@@ -261,15 +274,16 @@ impl Mailbox {
         bytes: &[u8],
         runs: &mut Runs,
         admission: Admission,
-        waker: &Waker,
+        waiter: Waiter<'_>,
         out: &mut Outgoing,
     ) -> Option<Offer> {
         runs.shed_droppable(bytes, |frame| out.lose(frame, Reason::Full));
-        outbox.queue.shed_droppable(|frame| out.lose(frame, Reason::Evicted));
+        let worth = admission.high_water / 16;
+        outbox.queue.shed_droppable(worth, |frame| out.lose(frame, Reason::Evicted));
         if runs.is_empty() {
             return Some(Offer::Taken);
         }
-        if outbox.pending() < admission.high_water {
+        if !outbox.is_full(admission) {
             return None;
         }
         match admission.overflow {
@@ -279,17 +293,20 @@ impl Mailbox {
                     let (number, patience) = (outbox.stalls, admission.stall_timeout);
                     out.stalled(Stall { mailbox: self.clone(), number, patience });
                 }
-                if !outbox.waiters.iter().any(|waiter| waiter.will_wake(waker)) {
-                    outbox.waiters.push(waker.clone());
+                if *waiter.round != outbox.round {
+                    *waiter.round = outbox.round;
+                    outbox.waiters.push(waiter.waker.clone());
                 }
                 outbox.resume_at = admission.high_water / 2;
                 Some(Offer::Wait)
             }
             Overflow::DropNew => Some(Offer::Refused(Reason::Full)),
             Overflow::DropOld => {
-                let room = admission.high_water.saturating_sub(runs.bytes());
-                let evictable = room.saturating_sub(outbox.in_flight);
-                outbox.queue.evict_to(evictable, |frame| out.lose(frame, Reason::Evicted));
+                // More than these need: the next ones shall not walk the queue again.
+                let high = admission.high_water;
+                let room = high.saturating_sub(runs.bytes()).min(high - high / 4);
+                let room = room.saturating_sub(outbox.in_flight);
+                outbox.queue.evict_to(room, |frame| out.lose(frame, Reason::Evicted));
                 (outbox.pending() >= admission.high_water).then_some(Offer::Refused(Reason::Full))
             }
             Overflow::Disconnect => {
@@ -305,7 +322,7 @@ impl Mailbox {
     // ---- writing -------------------------------------------------------------------------------
 
     /// Writes what is queued, unless someone else does or the socket is full.
-    pub fn flush(&self, out: &mut Outgoing) {
+    pub fn flush(self: &Arc<Self>, out: &mut Outgoing) {
         let mut outbox = self.lock();
         outbox.dirty = false;
         if outbox.is_free() && !outbox.queue.is_empty() {
@@ -314,17 +331,25 @@ impl Mailbox {
     }
 
     /// The same from the session's task, when the socket takes bytes again.
-    pub fn flush_unblocked(&self, out: &mut Outgoing) {
+    pub fn flush_unblocked(self: &Arc<Self>, out: &mut Outgoing) {
         let mut outbox = self.lock();
         outbox.blocked = false;
         self.status.fetch_and(!status::WANT_WRITE, SeqCst);
         if outbox.writer.is_some() && !outbox.queue.is_empty() {
             self.write_queue(outbox, out);
+        } else {
+            // What was queued may have been shed meanwhile, and senders may wait all the same.
+            self.release(outbox);
         }
     }
 
     /// Takes the write half, writes the queue out, and whatever is appended meanwhile.
-    fn write_queue<'a>(&'a self, mut outbox: MutexGuard<'a, Outbox>, out: &mut Outgoing) {
+    fn write_queue<'a>(
+        self: &'a Arc<Self>,
+        mut outbox: MutexGuard<'a, Outbox>,
+        out: &mut Outgoing,
+    ) {
+        let mut rounds = 0;
         while let Some(writer) = outbox.writer.take() {
             let mut taken = std::mem::take(&mut outbox.queue);
             outbox.in_flight = taken.len();
@@ -337,13 +362,22 @@ impl Mailbox {
             if !self.settle(&mut outbox, result) || outbox.queue.is_empty() {
                 break;
             }
+            rounds += 1;
+            if rounds == MAX_ROUNDS {
+                // Others append as fast as this thread writes. Its own sessions wait for their turn.
+                if !outbox.dirty {
+                    outbox.dirty = true;
+                    out.mark_dirty(self.clone());
+                }
+                break;
+            }
         }
         self.release(outbox);
     }
 
     /// Takes the write half and writes straight from the buffer that was read into.
     fn write_from<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut outbox: MutexGuard<'a, Outbox>,
         bytes: &[u8],
         runs: &Runs,
@@ -398,6 +432,7 @@ impl Mailbox {
             return;
         }
         let waiters = std::mem::take(&mut outbox.waiters);
+        outbox.round = outbox.round.checked_add(1).unwrap_or(1);
         drop(outbox);
         waiters.into_iter().for_each(Waker::wake);
     }
@@ -497,6 +532,16 @@ impl Mailbox {
         self.heard.load(Relaxed)
     }
 
+    /// Its Hello has come.
+    pub fn set_greeted(&self) {
+        self.status.fetch_or(status::GREETED, SeqCst);
+    }
+
+    /// Whether its Hello has come.
+    pub fn is_greeted(&self) -> bool {
+        self.status.load(SeqCst) & status::GREETED != 0
+    }
+
     /// The session is registered, and may be silent for this many ticks.
     pub fn set_registered(&self, silence: u32) {
         self.silence.store(silence, Relaxed);
@@ -546,12 +591,17 @@ impl Mailbox {
         outbox.wake_owner();
     }
 
-    /// Takes ids from the session, and lets it know.
-    pub fn replace(self: &Arc<Self>, ids: &[ServiceId]) {
+    /// Takes an id from the session, and lets its task know.
+    pub fn replace(&self, id: ServiceId) {
         let mut outbox = self.lock();
-        outbox.replaced.extend_from_slice(ids);
+        outbox.replaced.push(id);
         self.status.fetch_or(status::REPLACED, SeqCst);
         outbox.wake_owner();
+    }
+
+    /// The session has these ids again: a loss of them that it has not looked at yet is void.
+    pub fn regain(&self, ids: &[ServiceId]) {
+        self.lock().replaced.retain(|id| !ids.contains(id));
     }
 
     fn lock(&self) -> MutexGuard<'_, Outbox> {
@@ -563,6 +613,16 @@ impl Mailbox {
 impl Outbox {
     fn pending(&self) -> usize {
         self.queue.len() + self.in_flight
+    }
+
+    /// Whether frames under these limits have to wait or go. Under `pause` a mailbox that was full stays
+    /// so until it has drained to its low mark, or who waits would be overtaken by who does not.
+    fn is_full(&self, admission: Admission) -> bool {
+        let pending = self.pending();
+        pending >= admission.high_water
+            || (admission.overflow == Overflow::Pause
+                && !self.waiters.is_empty()
+                && pending > self.resume_at)
     }
 
     fn is_free(&self) -> bool {
@@ -583,6 +643,8 @@ impl Outbox {
 /// What one read brings for a mailbox is written at once from this many bytes on: waiting for more would
 /// save little.
 const WRITE_AT_ONCE: usize = 32 << 10;
+/// How often a thread writes what others appended meanwhile before it sees to its own sessions.
+const MAX_ROUNDS: u32 = 4;
 /// A queue of this many bytes is written at once instead of at the end of the batch.
 const EARLY_FLUSH: usize = 256 << 10;
 /// The most that a session may let pile up of the router's own messages. What it may of data is for its
@@ -618,7 +680,7 @@ mod tests {
         let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
         poll_fn(|cx| reader.poll_write_ready(cx)).await.unwrap();
         let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        let mailbox = Mailbox::new(slot, number, writer);
+        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
         let mut out = Outgoing::new(Arc::default());
         mailbox.push_quietly(&Control::Ping(Ping::default()).to_frame().to_bytes(), &mut out);
 

@@ -16,8 +16,8 @@ pub struct Queue {
     written: usize,
     /// The data frames in it, by what they count as.
     tally: Tally,
-    /// Whether any of them may be DROPPABLE.
-    droppable: bool,
+    /// Bytes of DROPPABLE frames in it, written or not.
+    droppable: usize,
     /// Bytes of the router's own messages that are in `frames`.
     control: usize,
 }
@@ -41,7 +41,9 @@ impl Queue {
         for run in runs.iter() {
             self.frames.extend_from_slice(&bytes[run.start..run.end]);
             self.tally.add(run.bucket, run.frames);
-            self.droppable |= run.flags.contains(Flags::DROPPABLE);
+            if run.flags.contains(Flags::DROPPABLE) {
+                self.droppable += run.end - run.start;
+            }
         }
     }
 
@@ -77,7 +79,9 @@ impl Queue {
             rest.written += std::mem::take(&mut written);
             rest.frames.extend_from_slice(frame.bytes);
             rest.tally.add(bucket, 1);
-            rest.droppable |= frame.header.flags.contains(Flags::DROPPABLE);
+            if frame.header.flags.contains(Flags::DROPPABLE) {
+                rest.droppable += frame.bytes.len();
+            }
         }
         rest
     }
@@ -110,7 +114,7 @@ impl Queue {
         let appended = std::mem::replace(self, taken);
         self.frames.extend_from_slice(&appended.frames);
         self.tally.merge(appended.tally);
-        self.droppable |= appended.droppable;
+        self.droppable += appended.droppable;
         self.control += appended.control;
         out.give_buffer(appended.frames);
     }
@@ -138,9 +142,11 @@ impl Queue {
         self.written -= keep;
     }
 
-    /// Takes the DROPPABLE frames out that nothing of is written yet.
-    pub fn shed_droppable(&mut self, lost: impl FnMut(Frame<'_>)) {
-        if std::mem::take(&mut self.droppable) {
+    /// Takes the DROPPABLE frames out that nothing of is written yet, if they are `worth` that many
+    /// bytes: it takes a walk over the whole queue.
+    pub fn shed_droppable(&mut self, worth: usize, lost: impl FnMut(Frame<'_>)) {
+        if self.droppable >= worth.max(1) {
+            self.droppable = 0;
             self.retain(|frame, _| !frame.header.flags.contains(Flags::DROPPABLE), lost);
         }
     }
@@ -313,7 +319,7 @@ mod tests {
                     assert!(queue.len() <= before);
                 }
                 Step::Shed => {
-                    queue.shed_droppable(|frame| Self::lose(&mut self.lost, &frame));
+                    queue.shed_droppable(0, |frame| Self::lose(&mut self.lost, &frame));
                 }
             }
         }

@@ -17,7 +17,7 @@ pub struct Runs {
     droppable: bool,
 }
 
-/// Adjacent frames of one class and mode.
+/// Adjacent frames of one class and mode, all of them DROPPABLE or none.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     /// Where it starts in the bytes that were read.
@@ -39,7 +39,7 @@ impl Runs {
         self.bytes += run.end - run.start;
         self.droppable |= run.flags.contains(Flags::DROPPABLE);
         match self.runs.last_mut() {
-            Some(last) if last.end == run.start && last.bucket == run.bucket => {
+            Some(last) if last.end == run.start && last.counts_like(&run) => {
                 last.end = run.end;
                 last.frames += run.frames;
                 last.flags |= run.flags;
@@ -49,6 +49,7 @@ impl Runs {
     }
 
     /// The runs of whole data frames that stand side by side in `bytes`.
+    #[cfg(test)]
     pub fn of_frames(bytes: &[u8]) -> Self {
         let mut runs = Self::default();
         for frame in Frames::of(bytes) {
@@ -89,6 +90,7 @@ impl Runs {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.runs.clear();
+        self.runs.shrink_to(MAX_IDLE_RUNS);
         self.bytes = 0;
         self.droppable = false;
     }
@@ -163,6 +165,15 @@ impl Runs {
     }
 }
 
+impl Run {
+    /// Whether frames of both may stand in one run.
+    #[inline]
+    fn counts_like(&self, other: &Self) -> bool {
+        let droppable = |run: &Self| run.flags.contains(Flags::DROPPABLE);
+        self.bucket == other.bucket && droppable(self) == droppable(other)
+    }
+}
+
 /// One frame as it lies in a buffer that holds whole, checked frames.
 #[derive(Debug)]
 pub struct Frame<'a> {
@@ -202,6 +213,8 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
+/// How many runs stay allocated between batches.
+const MAX_IDLE_RUNS: usize = 16 << 10;
 /// Linux takes 1,024 slices in one writev.
 const MAX_SLICES: usize = 1_024;
 /// A slice costs writev about as much as copying this many bytes.

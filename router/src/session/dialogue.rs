@@ -1,11 +1,12 @@
 //! What the node and the router say to each other: one function for each message.
 
-use switchboard_protocol::RefusalCode;
-use switchboard_protocol::control::LeftReason;
+use std::collections::BTreeSet;
+
 use switchboard_protocol::control::{
-    Control, ControlError, Hello, Ping, Register, Registered, Unregister, Unregistered, Welcome,
+    Control, ControlError, Hello, LeftReason, Ping, Register, Unregister, Unregistered, Welcome,
 };
 use switchboard_protocol::limits::{MISSED_HEARTBEATS, VERSION};
+use switchboard_protocol::{Class, RefusalCode, ServiceId};
 use tracing::{debug, info};
 
 use super::{End, Session};
@@ -36,9 +37,7 @@ impl Session {
                 }
             }
             Control::Watch(watch) => {
-                self.watches = true;
-                let handle = self.source.mailbox.clone();
-                self.shared.registrar.tell(Change::Watch { handle, class: watch.class }).await;
+                self.watch(watch.class).await;
             }
             Control::Unwatch(watch) => {
                 let (handle, class) = (self.source.mailbox.clone(), Some(watch.class));
@@ -96,6 +95,7 @@ impl Session {
             services: hello.services,
             held: 0,
         };
+        self.source.mailbox.set_greeted();
         // The registrar sends Welcome itself: after it, and before anything that the table brings.
         match self.shared.registrar.admit(change, welcome).await {
             Ok(ids) => self.source.ids = ids,
@@ -110,12 +110,18 @@ impl Session {
         let silence = self.shared.clock.ticks(heartbeat_ms.saturating_mul(MISSED_HEARTBEATS));
         self.source.mailbox.set_registered(silence);
         self.shared.watchdog.expect_heartbeats(&self.source.mailbox, &self.shared.clock);
-        for class in hello.watch {
-            self.watches = true;
-            let handle = self.source.mailbox.clone();
-            self.shared.registrar.tell(Change::Watch { handle, class }).await;
+        for class in hello.watch.into_iter().collect::<BTreeSet<_>>() {
+            self.watch(class).await;
         }
         None
+    }
+
+    /// Waits for the picture to be sent: a node has one made at a time.
+    async fn watch(&mut self, class: Class) {
+        self.watches = true;
+        let handle = self.source.mailbox.clone();
+        // Nothing to refuse.
+        let _ = self.shared.registrar.ask(Change::Watch { handle, class }).await;
     }
 
     async fn register(&mut self, register: Register) {
@@ -126,10 +132,11 @@ impl Session {
             services,
             held: self.source.ids.len(),
         };
-        match self.shared.registrar.ask(change).await {
+        match self.shared.registrar.register(change, request).await {
             Ok(ids) => {
-                self.source.ids.extend_from_slice(&ids);
-                self.push(&Control::Registered(Registered { request, ids }));
+                let new = ids.iter().filter(|id| !self.source.ids.contains(id));
+                let new: Vec<ServiceId> = new.copied().collect();
+                self.source.ids.extend(new);
             }
             Err(refusal) => self.refuse(&refusal, Some(request)),
         }

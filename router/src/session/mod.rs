@@ -33,14 +33,14 @@ pub(crate) struct Session {
     reader: ReadHalf,
     /// What was read but is not forwarded: part of a frame, or what came behind a control frame.
     tail: Vec<u8>,
-    /// The tail holds more than part of a frame.
+    /// How much of the tail is used.
+    start: usize,
+    /// The tail may hold whole frames.
     backlog: bool,
     /// Bytes of an oversized frame that are still to be passed over.
     skip: u64,
     /// How many bytes of the stream were used.
     offset: u64,
-    /// Its own mailbox is so full of answers that it reads no more.
-    clogged: bool,
     watches: bool,
     registered: bool,
     incarnation: u64,
@@ -97,10 +97,10 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         source: Source { mailbox, ids: Vec::new(), held: Vec::new(), spoofed: None },
         reader,
         tail: Vec::new(),
+        start: 0,
         backlog: false,
         skip: 0,
         offset: 0,
-        clogged: false,
         watches: false,
         registered: false,
         incarnation: 0,

@@ -15,6 +15,16 @@ use crate::mailbox::runs::Frame;
 use crate::registry::Refusal;
 use crate::stream::ReadHalf;
 
+/// What became of some bytes.
+struct Taken {
+    /// How many of them are used.
+    used: usize,
+    /// Whether the rest may hold whole frames.
+    backlog: bool,
+    /// What else is to be done.
+    step: Option<Step>,
+}
+
 impl Session {
     /// Forwards what comes until something else is to be done.
     pub(super) fn poll_traffic(&mut self, cx: &mut Context<'_>, local: &mut Local) -> Poll<Step> {
@@ -27,12 +37,13 @@ impl Session {
             return Poll::Pending;
         }
         if self.backlog {
-            let tail = std::mem::take(&mut self.tail);
-            self.backlog = false;
-            if let Some(step) = self.take_in(&tail, cx, local) {
+            let (tail, start) = (std::mem::take(&mut self.tail), self.start);
+            let taken = self.take_in(&tail[start..], cx, local);
+            self.keep_tail(tail, start + taken.used, taken.backlog);
+            if let Some(step) = taken.step {
                 return Poll::Ready(step);
             }
-            if !self.may_read(cx, local) {
+            if self.backlog || !self.may_read(cx, local) {
                 return Poll::Pending;
             }
         }
@@ -64,17 +75,18 @@ impl Session {
             self.source.mailbox.heard(self.shared.clock.now());
             local.out.counters.reads.increment();
             let step = if joined {
-                self.tail.clear();
-                self.take_in(&scratch[..start + n], cx, local)
+                let bytes = &scratch[..start + n];
+                let taken = self.take_in(bytes, cx, local);
+                self.keep(&bytes[taken.used..], taken.backlog);
+                taken.step
             } else {
-                let mut tail = std::mem::take(&mut self.tail);
-                tail.extend_from_slice(&scratch[..n]);
-                self.take_in_grown(tail, cx, local)
+                self.tail.extend_from_slice(&scratch[..n]);
+                self.take_in_grown(cx, local)
             };
             if let Some(step) = step {
                 return Poll::Ready(step);
             }
-            if !self.may_read(cx, local) {
+            if self.backlog || !self.may_read(cx, local) {
                 return Poll::Pending;
             }
             if n == room {
@@ -85,76 +97,71 @@ impl Session {
     }
 
     /// A large frame that was read in parts: forwarded when it is whole, without another copy.
-    fn take_in_grown(
-        &mut self,
-        tail: Vec<u8>,
-        cx: &mut Context<'_>,
-        local: &mut Local,
-    ) -> Option<Step> {
-        let whole = tail
-            .first_chunk()
-            .is_some_and(|length| u32::from_le_bytes(*length) as usize <= tail.len());
-        if !whole {
-            self.tail = tail;
+    fn take_in_grown(&mut self, cx: &mut Context<'_>, local: &mut Local) -> Option<Step> {
+        let length = self.tail.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+        if self.tail.len() < length as usize {
             return None;
         }
-        self.take_in(&tail, cx, local)
+        let tail = std::mem::take(&mut self.tail);
+        let taken = self.take_in(&tail, cx, local);
+        self.keep_tail(tail, taken.used, taken.backlog);
+        taken.step
     }
 
-    /// Forwards the frames in `bytes` and keeps the rest.
-    fn take_in(&mut self, bytes: &[u8], cx: &mut Context<'_>, local: &mut Local) -> Option<Step> {
-        let bytes = self.pass_over(bytes);
+    /// Forwards the frames in `bytes`.
+    fn take_in(&mut self, bytes: &[u8], cx: &mut Context<'_>, local: &mut Local) -> Taken {
+        let mut at = self.pass_over(bytes.len());
         if !self.registered
-            && let Some(step) = self.check_first(bytes)
+            && let Some(step) = self.check_first(&bytes[at..])
         {
-            return Some(step);
+            return Taken { used: at, backlog: false, step: Some(step) };
         }
         let max_frame = self.shared.max_frame();
-        let (used, stop) = forward::forward(bytes, &mut self.source, max_frame, cx.waker(), local);
+        let (used, stop) =
+            forward::forward(&bytes[at..], &mut self.source, max_frame, cx.waker(), local);
         self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
         if let Some(spoofed) = self.source.spoofed.take() {
             let offset = self.offset + spoofed.at as u64;
             self.refuse_with(&spoofed.refusal(), Some(offset), None, local);
         }
         self.offset += used as u64;
-        let rest = &bytes[used..];
-        match stop {
-            Stop::Incomplete => {
-                self.keep(rest, false);
-                None
+        at += used;
+        let rest = &bytes[at..];
+        let (more, step) = match stop {
+            Stop::Incomplete => (false, None),
+            Stop::Turn => {
+                cx.waker().wake_by_ref();
+                (true, None)
             }
             Stop::Control(length) => {
                 let body = Bytes::copy_from_slice(&rest[FIXED_HEADER..length]);
                 self.offset += length as u64;
-                self.keep(&rest[length..], true);
-                Some(Step::Control(body))
+                at += length;
+                (true, Some(Step::Control(body)))
             }
-            Stop::TooLarge(header) if rest.len() < header.header_len() => {
-                // The report tells the whole header, so it waits until that is there.
-                self.keep(rest, false);
-                None
-            }
+            // The report tells the whole header, so it waits until that is there.
+            Stop::TooLarge(header) if rest.len() < header.header_len() => (false, None),
             Stop::TooLarge(header) => {
                 let own = self.source.owns(header.source);
                 let refusal = too_large(&header, rest, max_frame, own, local);
                 self.refuse_with(&refusal, Some(self.offset), None, local);
                 self.skip = header.length.into();
-                let rest = self.pass_over(rest);
-                self.keep(rest, true);
+                at += self.pass_over(rest.len());
                 // What follows is taken in when the session is polled again.
                 cx.waker().wake_by_ref();
-                None
+                (true, None)
             }
-            Stop::Malformed(why) => Some(Step::End(End::Malformed(why, self.offset))),
-        }
+            Stop::Malformed(why) => (false, Some(Step::End(End::Malformed(why, self.offset)))),
+        };
+        Taken { used: at, backlog: more && at < bytes.len(), step }
     }
 
-    /// Passes over what is left of an oversized frame.
-    fn pass_over<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let skipped = self.skip.min(bytes.len() as u64);
+    /// Passes over what is left of an oversized frame. Answers how many of `available` bytes that is.
+    fn pass_over(&mut self, available: usize) -> usize {
+        let skipped = self.skip.min(available as u64);
         self.skip -= skipped;
         self.offset += skipped;
-        &bytes[skipped as usize..]
+        skipped as usize
     }
 
     /// Before Hello only a control frame may come.
@@ -169,13 +176,31 @@ impl Session {
         }
     }
 
+    /// Keeps what a read left over.
     fn keep(&mut self, bytes: &[u8], backlog: bool) {
-        self.backlog = backlog && !bytes.is_empty();
-        if bytes.is_empty() && self.tail.capacity() > MAX_IDLE_TAIL {
-            self.tail = Vec::new();
-        }
         self.tail.clear();
         self.tail.extend_from_slice(bytes);
+        self.keep_tail_from(0, backlog);
+    }
+
+    /// Puts the tail back, of which everything before `start` is used.
+    fn keep_tail(&mut self, tail: Vec<u8>, start: usize, backlog: bool) {
+        self.tail = tail;
+        self.keep_tail_from(start, backlog);
+    }
+
+    fn keep_tail_from(&mut self, start: usize, backlog: bool) {
+        self.backlog = backlog;
+        self.start = start;
+        if !backlog {
+            // Part of a frame is left, or nothing. Of a backlog nothing is moved: it may hold thousands
+            // of control frames, which are used one by one.
+            self.tail.drain(..start);
+            self.start = 0;
+        }
+        if self.tail.is_empty() && self.tail.capacity() > MAX_IDLE_TAIL {
+            self.tail = Vec::new();
+        }
     }
 
     // ---- what comes before reading ---------------------------------------------------------------
@@ -229,9 +254,7 @@ impl Session {
             mailbox.set_paused(false);
         }
         // Answers and reports that the peer does not read pile up in its own mailbox.
-        self.clogged =
-            (self.clogged || mailbox.wants_write()) && mailbox.control_backlog() > CLOGGED;
-        !self.clogged
+        !(mailbox.wants_write() && mailbox.control_backlog() > CLOGGED)
     }
 
     // ---- at the end --------------------------------------------------------------------------------
