@@ -658,6 +658,7 @@ mod tests {
     use std::task::Wake;
 
     use switchboard_protocol::control::{Control, Ping};
+    use switchboard_protocol::{Frame as WholeFrame, Header};
 
     use super::*;
     use crate::sessions::Sessions;
@@ -690,5 +691,62 @@ mod tests {
         mailbox.flush(&mut out);
         assert_eq!(bell.0.load(SeqCst), 1);
         assert!(mailbox.is_drained());
+    }
+
+    fn frames(bytes: usize) -> (Vec<u8>, Runs) {
+        let header = Header::direct("1.1".parse().unwrap(), "2.1".parse().unwrap());
+        let frame = WholeFrame::new(header, vec![0; bytes - 16]).to_bytes().to_vec();
+        let runs = Runs::of_frames(&frame);
+        (frame, runs)
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_not_overtaken_by_who_does_not() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (_reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
+        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+        let mut out = Outgoing::new(Arc::default());
+        let policy = ClassPolicy { high_water_bytes: 10_000, ..ClassPolicy::default() };
+        // The socket takes nothing.
+        mailbox.lock().blocked = true;
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(bell.clone());
+        let mut offer = |round: &mut u32| {
+            let (bytes, mut runs) = frames(1_000);
+            let waiter = Waiter { waker: &waker, round };
+            mailbox.offer(&bytes, &mut runs, Admission::of(&policy), waiter, &mut out)
+        };
+        for _ in 0..10 {
+            assert_eq!(offer(&mut 0), Offer::Taken);
+        }
+        let mut first = 0;
+        assert_eq!(offer(&mut first), Offer::Wait);
+        assert_eq!(offer(&mut first), Offer::Wait);
+        assert_eq!(mailbox.lock().waiters.len(), 1, "it waits once, however often it asks");
+        // Some of it goes, but it is above its low mark still: a newcomer waits as well.
+        mailbox.lock().queue.evict_to(6_000, |_| {});
+        assert_eq!(offer(&mut 0), Offer::Wait);
+        mailbox.release(mailbox.lock());
+        assert_eq!(bell.0.load(SeqCst), 0);
+        mailbox.lock().queue.evict_to(5_000, |_| {});
+        mailbox.release(mailbox.lock());
+        assert_eq!(bell.0.load(SeqCst), 2, "both are woken");
+        assert_eq!(offer(&mut first), Offer::Taken);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_granted_again_is_not_taken_any_more() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (_reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
+        let mailbox = Mailbox::new(slot, number, writer);
+        let [one, two]: [ServiceId; 2] = ["5.1", "5.2"].map(|text| text.parse().unwrap());
+        mailbox.replace(one);
+        mailbox.replace(two);
+        mailbox.regain(&[one]);
+        assert_eq!(mailbox.take_replaced(), [two]);
     }
 }
