@@ -81,9 +81,6 @@ pub fn forward(
     let table = local.load_table();
     let mut at = 0;
     let stop = loop {
-        if local.batch.is_large() {
-            break Stop::Turn;
-        }
         if let Some(end) = place_alike(bytes, at, max_frame, local) {
             at = end;
             continue;
@@ -113,6 +110,9 @@ pub fn forward(
             }
         }
         at = end;
+        if local.batch.is_large() {
+            break Stop::Turn;
+        }
     };
     finish(bytes, source, waker, &table, local);
     (at, stop)

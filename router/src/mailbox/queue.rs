@@ -38,13 +38,14 @@ impl Queue {
     /// Adds the frames of `bytes` that `runs` name.
     pub fn append(&mut self, bytes: &[u8], runs: &Runs, out: &mut Outgoing) {
         self.reserve(out);
+        self.frames.reserve(runs.bytes());
         for run in runs.iter() {
             self.frames.extend_from_slice(&bytes[run.start..run.end]);
-            self.tally.add(run.bucket, run.frames);
             if run.flags.contains(Flags::DROPPABLE) {
                 self.droppable += run.end - run.start;
             }
         }
+        runs.tally(|bucket, frames| self.tally.add(bucket, frames));
     }
 
     /// Adds a message of the router's own, which no counter of frames knows.

@@ -114,11 +114,16 @@ impl Runs {
         }
     }
 
+    /// How many frames of which bucket they hold. Most hold one bucket, which comes up once.
+    pub fn tally(&self, mut add: impl FnMut(Bucket, u32)) {
+        for alike in self.runs.chunk_by(|one, next| one.bucket == next.bucket) {
+            add(alike[0].bucket, alike.iter().map(|run| run.frames).sum());
+        }
+    }
+
     /// Counts all frames as written.
     pub fn delivered(&self, out: &Outgoing) {
-        for run in &self.runs {
-            out.counters.ended(run.bucket, Outcome::Delivered, run.frames);
-        }
+        self.tally(|bucket, frames| out.counters.ended(bucket, Outcome::Delivered, frames));
     }
 
     /// Writes the runs from where they lie. Answers how many bytes the socket took.
