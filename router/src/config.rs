@@ -511,6 +511,16 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_in_the_readme_is_valid() {
+        let readme = include_str!("../../README.md");
+        let (_, from_example) = readme.split_once("```yaml\n").unwrap();
+        let (example, _) = from_example.split_once("```").unwrap();
+        let config = Config::parse(example).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.classes["dbagent"].policy.slots, 4);
+    }
+
+    #[test]
     fn an_empty_file_is_all_defaults() {
         assert_eq!(Config::parse("# nothing\n\n").unwrap(), Config::default());
         assert_eq!(Config::parse("name: a\n").unwrap().admin, Config::default().admin);
