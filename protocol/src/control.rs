@@ -335,6 +335,21 @@ pub enum ControlError {
     },
 }
 
+impl Event {
+    /// An event of a class in which nothing has happened yet.
+    #[must_use]
+    pub fn of(class: Class) -> Self {
+        Self {
+            class,
+            snapshot: false,
+            complete: false,
+            left: Vec::new(),
+            joined: Vec::new(),
+            master: None,
+        }
+    }
+}
+
 impl Default for Service {
     fn default() -> Self {
         Self { id: 0, class: String::new(), instance: 0, weight: 1, metadata: BTreeMap::new() }

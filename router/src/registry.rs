@@ -284,7 +284,7 @@ impl<H: Handle> Registry<H> {
         if !service.metadata.is_empty() {
             self.metadata.insert(id, service.metadata.clone());
         }
-        let mut event = empty_event(id.class());
+        let mut event = Event::of(id.class());
         event.joined.push(Joined { id, metadata: service.metadata });
         if let Some(displaced) = displaced {
             event.left.push(Left { id, reason: LeftReason::Replaced });
@@ -319,7 +319,7 @@ impl<H: Handle> Registry<H> {
             let removed = self.class_mut(id.class()).remove(id.instance().raw());
             self.incarnations.remove(&id.raw());
             self.metadata.remove(&id);
-            let mut event = empty_event(id.class());
+            let mut event = Event::of(id.class());
             event.left.push(Left { id, reason });
             self.elect(id.class(), removed, &mut event, effects);
             self.announce(event, effects);
@@ -360,7 +360,7 @@ impl<H: Handle> Registry<H> {
         event.master = Some(master);
         // ORDER: the old master hears first that it is none, then the new one that it is, and both
         // before the table is published, so before any frame that follows from it.
-        let told = Event { master: Some(master), ..empty_event(class) };
+        let told = Event { master: Some(master), ..Event::of(class) };
         // Who lost its id to a newer incarnation is told Replaced, which says it all; the event would
         // name the id that it knows as its own.
         let old = old.filter(|(instance, _)| Some(*instance) != lowest.as_ref().map(|new| new.0));
@@ -379,7 +379,7 @@ impl<H: Handle> Registry<H> {
 
     fn watch(&mut self, handle: H, class: Class, effects: &mut Effects<H>) {
         let to = Arc::new(vec![handle.clone()]);
-        let mut part = Event { snapshot: true, ..empty_event(class) };
+        let mut part = Event { snapshot: true, ..Event::of(class) };
         let mut bytes = 0;
         if let Some(table) = self.table.class(class) {
             for member in table.members() {
@@ -390,7 +390,7 @@ impl<H: Handle> Registry<H> {
                 part.joined.push(Joined { id, metadata });
                 if bytes >= SNAPSHOT_PART {
                     bytes = 0;
-                    let full = Event { snapshot: true, ..empty_event(class) };
+                    let full = Event { snapshot: true, ..Event::of(class) };
                     let message = Control::Event(std::mem::replace(&mut part, full));
                     effects.after.push(Effect::Tell { to: to.clone(), message });
                 }
@@ -476,17 +476,6 @@ impl Refusal {
 impl<H> Default for Effects<H> {
     fn default() -> Self {
         Self { before: Vec::new(), after: Vec::new() }
-    }
-}
-
-fn empty_event(class: Class) -> Event {
-    Event {
-        class,
-        snapshot: false,
-        complete: false,
-        left: Vec::new(),
-        joined: Vec::new(),
-        master: None,
     }
 }
 

@@ -227,14 +227,7 @@ mod tests {
     }
 
     fn event() -> control::Event {
-        control::Event {
-            class: Class::of(5),
-            snapshot: false,
-            complete: false,
-            left: Vec::new(),
-            joined: Vec::new(),
-            master: None,
-        }
+        control::Event::of(Class::of(5))
     }
 
     fn joined(instances: &[u32]) -> control::Event {

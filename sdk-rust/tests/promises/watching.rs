@@ -8,23 +8,12 @@ use switchboard_protocol::{Class, Control};
 
 use crate::support::*;
 
-fn nothing(class: Class) -> control::Event {
-    control::Event {
-        class,
-        snapshot: false,
-        complete: false,
-        left: Vec::new(),
-        joined: Vec::new(),
-        master: None,
-    }
-}
-
 fn joined(instances: &[u32]) -> control::Event {
     let joined = instances.iter().map(|instance| Joined {
         id: id(GAMESVR, *instance),
         metadata: [("zone".to_owned(), "eu".to_owned())].into(),
     });
-    control::Event { joined: joined.collect(), ..nothing(GAMESVR) }
+    control::Event { joined: joined.collect(), ..control::Event::of(GAMESVR) }
 }
 
 fn snapshot(instances: &[u32]) -> Control {
@@ -33,7 +22,7 @@ fn snapshot(instances: &[u32]) -> Control {
 
 fn master(class: Class, id: Option<ServiceId>, epoch: u64) -> Control {
     let master = Some(Master { id, epoch });
-    Control::Event(control::Event { master, ..nothing(class) })
+    Control::Event(control::Event { master, ..control::Event::of(class) })
 }
 
 /// Reads until Synced; who joined and who left.
@@ -66,7 +55,9 @@ async fn a_watcher_hears_who_is_there_and_every_change() {
     let expected = Membership::Master { id: Some(id(GAMESVR, 1)), epoch: 4 };
     assert_eq!(within(watcher.next()).await, Some(expected));
     let left = vec![Left { id: id(GAMESVR, 1), reason: LeftReason::HeartbeatLost }];
-    session.control_out(Control::Event(control::Event { left, ..nothing(GAMESVR) })).await;
+    session
+        .control_out(Control::Event(control::Event { left, ..control::Event::of(GAMESVR) }))
+        .await;
     let expected = Membership::Left { id: id(GAMESVR, 1), reason: LeftReason::HeartbeatLost };
     assert_eq!(within(watcher.next()).await, Some(expected));
 }
