@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
@@ -135,14 +134,7 @@ impl Router {
         self.shared.sessions.count()
     }
 
-    /// Reads the configuration again, and takes over what may change in a running router. A file with
-    /// a mistake changes nothing.
-    pub fn reload(&mut self, path: &Path) -> Result<Difference, ConfigError> {
-        let new = Config::load(path)?;
-        self.reconfigure(new)
-    }
-
-    /// Takes over what may change in a running router.
+    /// Takes over what may change in a running router. A configuration with a mistake changes nothing.
     pub fn reconfigure(&mut self, new: Config) -> Result<Difference, ConfigError> {
         new.validate()?;
         let difference = self.config.difference(&new);
