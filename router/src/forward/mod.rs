@@ -86,9 +86,9 @@ pub fn forward(
             continue;
         }
         let header = match FixedHeader::parse(&bytes[at..], max_frame) {
-            Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
             // It is not waited for, as it will not be taken.
             Ok(Some(header)) if is_too_long_for_control(&header) => break Stop::TooLarge(header),
+            Ok(Some(header)) if at + header.length as usize <= bytes.len() => header,
             Ok(_) => break Stop::Incomplete,
             Err(HeaderError::TooLarge { header, .. }) => break Stop::TooLarge(header),
             Err(error) => break Stop::Malformed(error.to_string()),
@@ -102,7 +102,6 @@ pub fn forward(
                     refuse_source(&header, mode, at, source, local);
                 }
             }
-            Kind::Control if is_too_long_for_control(&header) => break Stop::TooLarge(header),
             Kind::Control => break Stop::Control(header.length as usize),
             Kind::Report | Kind::Relay => {
                 let kind = header.kind.raw();
@@ -114,7 +113,7 @@ pub fn forward(
             break Stop::Turn;
         }
     };
-    finish(bytes, source, waker, &table, local);
+    finish(bytes, source, waker, local);
     (at, stop)
 }
 
@@ -201,13 +200,7 @@ fn broadcast(
 }
 
 /// Offers what was gathered to each mailbox, and sends the reports that are owed.
-fn finish(
-    bytes: &[u8],
-    source: &mut Source,
-    waker: &Waker,
-    table: &Table<Arc<Mailbox>>,
-    local: &mut Local,
-) {
+fn finish(bytes: &[u8], source: &mut Source, waker: &Waker, local: &mut Local) {
     let Local { batch, out, .. } = local;
     let counters = out.counters.clone();
     let mut shared: Option<Arc<[u8]>> = None;
@@ -224,7 +217,7 @@ fn finish(
             }
         }
     });
-    send_reports(table, local);
+    send_reports(local);
 }
 
 /// Offers held frames again. Answers whether the session may read on.
@@ -241,8 +234,7 @@ pub fn retry_held(source: &mut Source, waker: &Waker, local: &mut Local) -> bool
             Offer::Wait => true,
         }
     });
-    let table = local.load_table();
-    send_reports(&table, local);
+    send_reports(local);
     source.held.is_empty()
 }
 
@@ -256,10 +248,11 @@ pub fn drop_held(source: &mut Source, local: &mut Local) {
 }
 
 /// Sends the reports that are owed to the senders that are still there.
-pub fn send_reports(table: &Table<Arc<Mailbox>>, local: &mut Local) {
+pub fn send_reports(local: &mut Local) {
     if !local.out.owes_reports() {
         return;
     }
+    let table = local.load_table();
     for (source, report) in local.out.take_reports() {
         let sender = ServiceId::from_raw(source).ok().and_then(|id| table.find(id));
         if let Some(sender) = sender {

@@ -39,6 +39,7 @@ pub struct Mailbox {
     session: u64,
     status: AtomicU32,
     heard: AtomicU32,
+    /// How many ticks it may be silent; 0 until it is registered.
     silence: AtomicU32,
     outbox: Mutex<Outbox>,
 }
@@ -143,10 +144,9 @@ mod status {
     pub(super) const WANT_WRITE: u32 = 1;
     pub(super) const ENDING: u32 = 2;
     pub(super) const REPLACED: u32 = 4;
-    pub(super) const REGISTERED: u32 = 8;
-    pub(super) const PAUSED: u32 = 16;
-    pub(super) const COMFORTED: u32 = 32;
-    pub(super) const GREETED: u32 = 64;
+    pub(super) const PAUSED: u32 = 8;
+    pub(super) const COMFORTED: u32 = 16;
+    pub(super) const GREETED: u32 = 32;
 }
 
 impl Handle for Arc<Mailbox> {
@@ -238,7 +238,7 @@ impl Mailbox {
             return;
         }
         if outbox.queue.control() >= MAX_CONTROL_BACKLOG {
-            return self.end_locked(outbox, Ending::SlowConsumer);
+            return self.end_locked(&mut outbox, Ending::SlowConsumer);
         }
         outbox.queue.append_control(frame, out);
         self.appended(outbox, out);
@@ -310,10 +310,8 @@ impl Mailbox {
                 (outbox.pending() >= admission.high_water).then_some(Offer::Refused(Reason::Full))
             }
             Overflow::Disconnect => {
-                outbox.end(Ending::SlowConsumer);
                 outbox.closed = true;
-                self.status.fetch_or(status::ENDING, SeqCst);
-                outbox.wake_owner();
+                self.end_locked(outbox, Ending::SlowConsumer);
                 Some(Offer::Refused(Reason::Full))
             }
         }
@@ -408,17 +406,13 @@ impl Mailbox {
             Ok(()) => return !outbox.closed,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 outbox.blocked = true;
-                self.status.fetch_or(status::WANT_WRITE, SeqCst);
+                self.tell_owner(outbox, status::WANT_WRITE);
             }
             Err(_) => {
-                outbox.end(Ending::Broken);
-                self.status.fetch_or(status::ENDING, SeqCst);
                 outbox.blocked = true;
+                self.end_locked(outbox, Ending::Broken);
             }
         }
-        // ORDER: the status is set before the task is woken, and the task registers its waker before
-        // it looks at the status; so it sees the one or the other.
-        outbox.wake_owner();
         false
     }
 
@@ -545,13 +539,14 @@ impl Mailbox {
     /// The session is registered, and may be silent for this many ticks.
     pub fn set_registered(&self, silence: u32) {
         self.silence.store(silence, Relaxed);
-        self.status.fetch_or(status::REGISTERED, SeqCst);
     }
 
     /// How many ticks it may be silent; `None` before its Hello.
     pub fn silence(&self) -> Option<u32> {
-        let registered = self.status.load(SeqCst) & status::REGISTERED != 0;
-        registered.then(|| self.silence.load(Relaxed))
+        match self.silence.load(Relaxed) {
+            0 => None,
+            silence => Some(silence),
+        }
     }
 
     /// The router does not read this session, or does again.
@@ -582,12 +577,18 @@ impl Mailbox {
 
     /// Asks the session to end. The first reason stays.
     pub fn end(&self, ending: Ending) {
-        self.end_locked(self.lock(), ending);
+        self.end_locked(&mut self.lock(), ending);
     }
 
-    fn end_locked(&self, mut outbox: MutexGuard<'_, Outbox>, ending: Ending) {
-        outbox.end(ending);
-        self.status.fetch_or(status::ENDING, SeqCst);
+    fn end_locked(&self, outbox: &mut Outbox, ending: Ending) {
+        outbox.ending.get_or_insert(ending);
+        self.tell_owner(outbox, status::ENDING);
+    }
+
+    /// Has the session's task look at a bit of the status. ORDER: the bit is set before the task is
+    /// woken, and the task registers its waker before it looks; so it sees the one or the other.
+    fn tell_owner(&self, outbox: &Outbox, bit: u32) {
+        self.status.fetch_or(bit, SeqCst);
         outbox.wake_owner();
     }
 
@@ -595,8 +596,7 @@ impl Mailbox {
     pub fn replace(&self, id: ServiceId) {
         let mut outbox = self.lock();
         outbox.replaced.push(id);
-        self.status.fetch_or(status::REPLACED, SeqCst);
-        outbox.wake_owner();
+        self.tell_owner(&outbox, status::REPLACED);
     }
 
     /// The session has these ids again: a loss of them that it has not looked at yet is void.
@@ -629,10 +629,6 @@ impl Outbox {
         self.writer.is_some() && !self.blocked
     }
 
-    fn end(&mut self, ending: Ending) {
-        self.ending.get_or_insert(ending);
-    }
-
     fn wake_owner(&self) {
         if let Some(owner) = &self.owner {
             owner.wake_by_ref();
@@ -654,6 +650,7 @@ const MAX_CONTROL_BACKLOG: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
@@ -662,7 +659,7 @@ mod tests {
 
     use super::*;
     use crate::sessions::Sessions;
-    use crate::stream::Accepted;
+    use crate::stream::{Accepted, ReadHalf};
 
     #[derive(Default)]
     struct Bell(AtomicUsize);
@@ -673,15 +670,20 @@ mod tests {
         }
     }
 
+    /// A mailbox, and both ends of its socket.
+    fn mailbox() -> (Arc<Mailbox>, ReadHalf, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
+        (Arc::new(Mailbox::new(slot, number, writer)), reader, there)
+    }
+
     // A session whose peer had closed while another thread wrote to it used to sleep for two seconds.
     #[tokio::test]
     async fn a_task_that_waits_for_an_empty_mailbox_is_woken_by_whoever_empties_it() {
-        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        here.set_nonblocking(true).unwrap();
-        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (mailbox, reader, _peer) = mailbox();
         poll_fn(|cx| reader.poll_write_ready(cx)).await.unwrap();
-        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
         let mut out = Outgoing::new(Arc::default());
         mailbox.push_quietly(&Control::Ping(Ping::default()).to_frame().to_bytes(), &mut out);
 
@@ -702,11 +704,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_is_not_overtaken_by_who_does_not() {
-        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        here.set_nonblocking(true).unwrap();
-        let (_reader, writer) = Accepted::Unix(here).into_halves().unwrap();
-        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+        let (mailbox, _reader, _peer) = mailbox();
         let mut out = Outgoing::new(Arc::default());
         let policy = ClassPolicy { high_water_bytes: 10_000, ..ClassPolicy::default() };
         // The socket takes nothing.
@@ -738,11 +736,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_id_that_is_granted_again_is_not_taken_any_more() {
-        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        here.set_nonblocking(true).unwrap();
-        let (_reader, writer) = Accepted::Unix(here).into_halves().unwrap();
-        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        let mailbox = Mailbox::new(slot, number, writer);
+        let (mailbox, _reader, _peer) = mailbox();
         let [one, two]: [ServiceId; 2] = ["5.1", "5.2"].map(|text| text.parse().unwrap());
         mailbox.replace(one);
         mailbox.replace(two);

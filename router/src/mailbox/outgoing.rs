@@ -59,7 +59,7 @@ impl Outgoing {
         for mailbox in dirty.drain(..) {
             mailbox.flush(self);
         }
-        // Flushing marks nothing dirty, but keep what it would.
+        // A mailbox that others kept filling is dirty again; its turn comes after the tasks'.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }

@@ -178,8 +178,7 @@ impl Session {
                     return std::task::Poll::Pending;
                 }
                 forward::drop_held(&mut self.source, local);
-                let table = local.load_table();
-                forward::send_reports(&table, local);
+                forward::send_reports(local);
                 std::task::Poll::Ready(())
             })
         })

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
-use switchboard_protocol::{FixedHeader, Flags, Kind, Reason, RefusalCode};
+use switchboard_protocol::{FixedHeader, Kind, Reason, RefusalCode};
 
 use super::{End, Session, Step};
 use crate::counters::{Bucket, Outcome};
@@ -296,12 +296,12 @@ fn too_large(
 ) -> Refusal {
     if let Some(bucket) = Bucket::of(header.kind, header.target) {
         local.out.counters.received(bucket, 1, header.length as usize);
-        local.out.counters.ended(bucket, Outcome::TooLarge, 1);
-    }
-    if own && header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
-        local.out.report(&Frame { header: *header, bytes, at: 0 }, Reason::TooLarge, 0);
-        let table = local.load_table();
-        forward::send_reports(&table, local);
+        if own {
+            local.out.lose(Frame { header: *header, bytes, at: 0 }, Reason::TooLarge);
+            forward::send_reports(local);
+        } else {
+            local.out.counters.ended(bucket, Outcome::TooLarge, 1);
+        }
     }
     let (what, max) = match header.kind {
         Kind::Control => ("control frame", MAX_CONTROL_FRAME),
