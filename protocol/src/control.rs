@@ -99,6 +99,14 @@ pub struct Service {
     /// What watchers of the class are told of it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Another router assigned the id: where someone else holds it here, it is refused and not
+    /// taken from them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub assigned: bool,
+    /// The epoch in which this node is the master of the class already, at another router; 0 if it
+    /// is not.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub master_since: u64,
 }
 
 /// The answer to Hello.
@@ -124,6 +132,12 @@ pub struct Welcome {
     /// Where other routers listen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routers: Vec<String>,
+    /// The masters of the classes that the session registered, as they are with it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub masters: BTreeMap<Class, Master>,
+    /// How long the router has been up, in milliseconds.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub uptime_ms: u64,
 }
 
 /// More ids for a session.
@@ -154,6 +168,10 @@ pub struct Unregister {
     pub request: u32,
     /// The ids.
     pub ids: Vec<ServiceId>,
+    /// The ids are picked no more, but the session may still send from them and be reached by
+    /// Direct frames, until it gives them up for good or ends.
+    #[serde(skip_serializing_if = "is_false")]
+    pub draining: bool,
 }
 
 /// The answer to Unregister.
@@ -186,6 +204,9 @@ pub struct Load {
 pub struct Watch {
     /// The class.
     pub class: Class,
+    /// Only what changes from now on, without the picture of the class as it is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub changes_only: bool,
 }
 
 /// What changed in a class. `left` comes before `joined`, and `joined` before `master`.
@@ -335,6 +356,14 @@ pub enum ControlError {
     },
 }
 
+impl Watch {
+    /// A class, with its picture.
+    #[must_use]
+    pub fn of(class: Class) -> Self {
+        Self { class, changes_only: false }
+    }
+}
+
 impl Event {
     /// An event of a class in which nothing has happened yet.
     #[must_use]
@@ -352,7 +381,15 @@ impl Event {
 
 impl Default for Service {
     fn default() -> Self {
-        Self { id: 0, class: String::new(), instance: 0, weight: 1, metadata: BTreeMap::new() }
+        Self {
+            id: 0,
+            class: String::new(),
+            instance: 0,
+            weight: 1,
+            metadata: BTreeMap::new(),
+            assigned: false,
+            master_since: 0,
+        }
     }
 }
 
@@ -494,6 +531,10 @@ fn write<T: Serialize>(name: &str, fields: &T) -> Bytes {
 }
 
 fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_zero_long(number: &u64) -> bool {
     *number == 0
 }
 

@@ -24,10 +24,13 @@ impl Flags {
     pub const TRACE: Self = Self(32);
     /// A broadcast reaches its sender too.
     pub const ECHO: Self = Self(64);
-    /// Every bit with a meaning.
-    pub const ALL: Self = Self(127);
+    /// The caller may send this call again under the same call id; an instance that has it already
+    /// does not run it a second time.
+    pub const IDEMPOTENT: Self = Self(128);
+    /// Every bit with a meaning, which is every bit.
+    pub const ALL: Self = Self(255);
 
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::CALL, "CALL"),
         (Self::REPLY, "REPLY"),
         (Self::ERROR, "ERROR"),
@@ -35,9 +38,10 @@ impl Flags {
         (Self::REPORT, "REPORT"),
         (Self::TRACE, "TRACE"),
         (Self::ECHO, "ECHO"),
+        (Self::IDEMPOTENT, "IDEMPOTENT"),
     ];
 
-    /// The flags in a byte, known or not.
+    /// The flags in a byte.
     #[must_use]
     pub const fn from_raw(raw: u8) -> Self {
         Self(raw)
@@ -88,10 +92,7 @@ impl BitOrAssign for Flags {
 
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names: Vec<String> = self.names().map(str::to_owned).collect();
-        if self.0 & !Self::ALL.0 != 0 {
-            names.push(format!("{:#x}", self.0 & !Self::ALL.0));
-        }
-        write!(f, "{}", if names.is_empty() { "-".to_owned() } else { names.join("|") })
+        let names: Vec<&str> = self.names().collect();
+        f.write_str(&if names.is_empty() { "-".to_owned() } else { names.join("|") })
     }
 }

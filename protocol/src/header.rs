@@ -86,9 +86,6 @@ pub enum HeaderError {
     /// No kind has this byte.
     #[error("unknown frame kind {0}: a node sends 1 to 6, and 16")]
     UnknownKind(u8),
-    /// A flag without a meaning is set.
-    #[error("unknown flag bits {0:#04x}")]
-    UnknownFlags(u8),
     /// Flags that exclude each other, or that this kind does not have.
     #[error("flags {flags:?} do not go with kind {}: {why}", kind.raw())]
     Conflict {
@@ -194,10 +191,6 @@ impl FixedHeader {
             return Ok(());
         }
         let conflict = |why| Err(HeaderError::Conflict { kind, flags, why });
-        let unknown = flags.raw() & !Flags::ALL.raw();
-        if unknown != 0 {
-            return Err(HeaderError::UnknownFlags(unknown));
-        }
         if !matches!(kind, Kind::Data(_)) {
             return conflict("only data frames have flags");
         }
@@ -212,6 +205,9 @@ impl FixedHeader {
         }
         if flags.contains(Flags::ECHO) && kind != Kind::Data(Mode::Broadcast) {
             return conflict("only a broadcast has an echo");
+        }
+        if flags.contains(Flags::IDEMPOTENT) && !flags.contains(Flags::CALL) {
+            return conflict("only a call is idempotent");
         }
         Ok(())
     }

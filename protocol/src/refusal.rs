@@ -34,13 +34,15 @@ pub enum RefusalCode {
     LimitExceeded,
     /// The router is about to leave.
     Draining,
+    /// Another node holds the id that this one was assigned by another router.
+    IdTaken,
     /// A code of a later version.
     Other(u16),
 }
 
 impl RefusalCode {
     /// Every code that this version names.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Version,
         Self::HandshakeExpected,
@@ -55,6 +57,7 @@ impl RefusalCode {
         Self::InvalidMessage,
         Self::LimitExceeded,
         Self::Draining,
+        Self::IdTaken,
     ];
 
     /// The number on the wire.
@@ -75,6 +78,7 @@ impl RefusalCode {
             Self::InvalidMessage => 12,
             Self::LimitExceeded => 13,
             Self::Draining => 14,
+            Self::IdTaken => 15,
             Self::Other(raw) => raw,
         }
     }
@@ -103,6 +107,7 @@ impl RefusalCode {
             Self::InvalidMessage => "invalid_message",
             Self::LimitExceeded => "limit_exceeded",
             Self::Draining => "draining",
+            Self::IdTaken => "id_taken",
             Self::Other(_) => "other",
         }
     }

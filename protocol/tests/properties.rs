@@ -172,6 +172,9 @@ fn legal(kind: Kind, raw: u8) -> Flags {
     if mode != Mode::Broadcast {
         without(Flags::ECHO);
     }
+    if raw & Flags::CALL.raw() == 0 {
+        without(Flags::IDEMPOTENT);
+    }
     Flags::from_raw(flags)
 }
 
@@ -223,18 +226,19 @@ fn metadata() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
-    let service = (any::<u32>(), texts(), any::<u32>(), any::<u16>(), metadata());
-    let service = service.prop_map(|(id, class, instance, weight, metadata)| Service {
-        id,
-        class,
-        instance,
-        weight,
-        metadata,
+    let service = (any::<(u32, u32, u16, bool, u64)>(), texts(), metadata());
+    let service = service.prop_map(|(numbers, class, metadata)| {
+        let (id, instance, weight, assigned, master_since) = numbers;
+        Service { id, class, instance, weight, metadata, assigned, master_since }
     });
     vec(
         prop_oneof![service, ids().prop_map(Service::of), classes().prop_map(Service::any_of)],
         0..20,
     )
+}
+
+fn masters() -> impl Strategy<Value = Master> {
+    (option::of(ids()), any::<u64>()).prop_map(|(id, epoch)| Master { id, epoch })
 }
 
 fn messages() -> impl Strategy<Value = Control> {
@@ -251,14 +255,15 @@ fn messages() -> impl Strategy<Value = Control> {
             })
         });
     let welcome = (
-        any::<(u16, u64, u32, u32, u32)>(),
+        any::<(u16, u64, u32, u32, u32, u64)>(),
         texts(),
         vec(ids(), 0..20),
         btree_map(classes(), texts(), 0..20),
         vec(texts(), 0..4),
+        btree_map(classes(), masters(), 0..20),
     )
-        .prop_map(|(numbers, router, ids, classes, routers)| {
-            let (version, session, heartbeat_ms, max_frame, max_services) = numbers;
+        .prop_map(|(numbers, router, ids, classes, routers, masters)| {
+            let (version, session, heartbeat_ms, max_frame, max_services, uptime_ms) = numbers;
             Control::Welcome(Welcome {
                 version,
                 router,
@@ -269,6 +274,8 @@ fn messages() -> impl Strategy<Value = Control> {
                 max_frame,
                 max_services,
                 routers,
+                masters,
+                uptime_ms,
             })
         });
     let lists = || (any::<u32>(), vec(ids(), 0..70));
@@ -277,7 +284,7 @@ fn messages() -> impl Strategy<Value = Control> {
         any::<(bool, bool)>(),
         vec((ids(), left_reasons()).prop_map(|(id, reason)| Left { id, reason }), 0..20),
         vec((ids(), metadata()).prop_map(|(id, metadata)| Joined { id, metadata }), 0..20),
-        option::of((option::of(ids()), any::<u64>()).prop_map(|(id, epoch)| Master { id, epoch })),
+        option::of(masters()),
     )
         .prop_map(|(class, (snapshot, complete), left, joined, master)| {
             Control::Event(Event { class, snapshot, complete, left, joined, master })
@@ -291,12 +298,15 @@ fn messages() -> impl Strategy<Value = Control> {
         (any::<u32>(), services())
             .prop_map(|(request, services)| Control::Register(Register { request, services })),
         lists().prop_map(|(request, ids)| Control::Registered(Registered { request, ids })),
-        lists().prop_map(|(request, ids)| Control::Unregister(Unregister { request, ids })),
+        (lists(), any::<bool>()).prop_map(|((request, ids), draining)| {
+            Control::Unregister(Unregister { request, ids, draining })
+        }),
         any::<u32>().prop_map(|request| Control::Unregistered(Unregistered { request })),
         lists().prop_map(|(_, ids)| Control::Replaced(Replaced { ids })),
         (ids(), any::<u32>()).prop_map(|(id, load)| Control::Load(Load { id, load })),
-        classes().prop_map(|class| Control::Watch(Watch { class })),
-        classes().prop_map(|class| Control::Unwatch(Watch { class })),
+        (classes(), any::<bool>())
+            .prop_map(|(class, changes_only)| Control::Watch(Watch { class, changes_only })),
+        classes().prop_map(|class| Control::Unwatch(Watch::of(class))),
         event,
         any::<u64>().prop_map(|nonce| Control::Ping(Ping { nonce })),
         any::<u64>().prop_map(|nonce| Control::Pong(Ping { nonce })),

@@ -245,7 +245,7 @@ fn the_text_names_every_number_and_every_field() {
     for reason in Reason::ALL {
         has(&format!("\n| {} | {reason} | ", reason.raw()));
     }
-    for (bit, name) in (0..7).map(|bit| (1 << bit, Flags::from_raw(1 << bit))) {
+    for (bit, name) in (0..8).map(|bit| (1 << bit, Flags::from_raw(1 << bit))) {
         has(&format!("\n| {bit} | {name:?} | "));
     }
     for kind in (0..=u8::MAX).filter_map(Kind::from_raw) {
@@ -291,7 +291,6 @@ fn frame_error(vector: &Vector, bytes: &Bytes) -> (&'static str, Option<String>)
         HeaderError::LengthBelowHeader(_) => "LengthBelowHeader",
         HeaderError::LengthBelowExtension { .. } => "LengthBelowExtension",
         HeaderError::UnknownKind(_) => "UnknownKind",
-        HeaderError::UnknownFlags(_) => "UnknownFlags",
         HeaderError::Conflict { .. } => "Conflict",
         HeaderError::Target { .. } => "Target",
         HeaderError::TooLarge { header, .. } => {
@@ -362,6 +361,7 @@ impl Vector {
                 "REPORT" => Flags::REPORT,
                 "TRACE" => Flags::TRACE,
                 "ECHO" => Flags::ECHO,
+                "IDEMPOTENT" => Flags::IDEMPOTENT,
                 other => panic!("{other} is not a flag"),
             };
         }

@@ -77,7 +77,7 @@ impl Node {
         })?;
         shared.demote(|held| held == id);
         let mut ticket = shared.requests.open();
-        let unregister = Unregister { request: ticket.number, ids: vec![id] };
+        let unregister = Unregister { request: ticket.number, ids: vec![id], draining: false };
         if shared.control(&Control::Unregister(unregister)).is_err() {
             // Without a link the router has taken the id back already.
             return Ok(());

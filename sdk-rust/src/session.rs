@@ -178,7 +178,8 @@ impl<'a> Session<'a> {
     /// Gives the ids up and lets the outbox run empty.
     async fn farewell(&self) {
         let mut ticket = self.shared.requests.open();
-        let unregister = Unregister { request: ticket.number, ids: self.shared.ids() };
+        let unregister =
+            Unregister { request: ticket.number, ids: self.shared.ids(), draining: false };
         let goodbye = async {
             if self.shared.outbox.seal(&Control::Unregister(unregister)).is_ok() {
                 // The answer comes after everything that was sent before, so the outbox has run

@@ -87,7 +87,7 @@ impl View {
     /// Asks the router for the picture, unless it has been asked.
     pub(crate) fn ask(&mut self, class: Class, outbox: &Outbox) {
         if !self.asked {
-            let watch = Control::Watch(control::Watch { class });
+            let watch = Control::Watch(control::Watch::of(class));
             self.asked = outbox.push_control(&watch).is_ok();
         }
     }

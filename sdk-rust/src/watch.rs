@@ -130,7 +130,7 @@ impl Watches {
         if !view.is_wanted() {
             views.remove(&class);
             // Without a link there is nothing to take back.
-            let _ = outbox.push_control(&Control::Unwatch(control::Watch { class }));
+            let _ = outbox.push_control(&Control::Unwatch(control::Watch::of(class)));
         }
     }
 

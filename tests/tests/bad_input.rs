@@ -53,7 +53,10 @@ fn malformed_frames_are_refused_with_text_and_offset_and_end_the_session() {
         (raw(16, 255, 0, SOURCE, TARGET), "unknown frame kind 255: a node sends 1 to 6, and 16"),
         (raw(16, 17, 0, SOURCE, TARGET), "a node does not send frames of kind 17"),
         (raw(16, 18, 0, SOURCE, TARGET), "a node does not send frames of kind 18"),
-        (raw(16, 1, 128, SOURCE, TARGET), "unknown flag bits 0x80"),
+        (
+            raw(16, 1, 128, SOURCE, TARGET),
+            "flags IDEMPOTENT do not go with kind 1: only a call is idempotent",
+        ),
         (
             raw(24, 1, 3, SOURCE, TARGET),
             "flags CALL|REPLY do not go with kind 1: a frame is a call or a reply",
@@ -99,7 +102,7 @@ fn malformed_frames_are_refused_with_text_and_offset_and_end_the_session() {
 fn watchers_are_told_that_a_node_left_for_what_it_sent() {
     let router = RouterProcess::start();
     let mut watcher = router.join(&[]);
-    watcher.say(Control::Watch(Watch { class: class(6) }));
+    watcher.say(Control::Watch(Watch::of(class(6))));
     watcher.expect_event();
     let mut node = router.join(&["6.1"]);
     watcher.expect_event();
@@ -275,7 +278,7 @@ fn valid_stream(chance: &mut Chance) -> Vec<u8> {
         let payload = vec![chance.next() as u8; chance.below(300)];
         let frame = match chance.below(8) {
             0 => Control::Ping(Ping { nonce: chance.next() }).to_frame(),
-            1 => Control::Watch(Watch { class: class(7) }).to_frame(),
+            1 => Control::Watch(Watch::of(class(7))).to_frame(),
             2 => Control::Register(Register { request: 1, services: vec![service("7.0")] })
                 .to_frame(),
             3 => hash(source, 7, chance.next(), payload).call(chance.next()),

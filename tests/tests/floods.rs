@@ -37,7 +37,7 @@ fn a_flood_of_watches_leaves_the_router_to_the_others() {
     let router = RouterProcess::start();
     let _members: Vec<_> = (0..200).map(|_| router.join(&["5.0"])).collect();
     let mut flooder = router.join(&["6.1"]);
-    let watch = Control::Watch(Watch { class: class(5) }).to_frame().to_bytes();
+    let watch = Control::Watch(Watch::of(class(5))).to_frame().to_bytes();
     let before = router.resident_bytes();
     // It does not read the pictures, so it is stopped, and the others are not.
     flooder.send_until_stuck(&watch.repeat(20_000), Duration::from_millis(200));

@@ -399,7 +399,7 @@ fn no_frame_follows_unregistered() {
     let mut node = router.join(&["5.1", "7.1"]);
     sender.send_all(&vec![direct(sender.id(), id("5.1"), "in time"); 50]);
     sender.sync();
-    node.say(Control::Unregister(Unregister { request: 1, ids: vec![id("5.1")] }));
+    node.say(Control::Unregister(Unregister { request: 1, ids: vec![id("5.1")], draining: false }));
     node.expect("Unregistered", |incoming| {
         matches!(incoming, Incoming::Control(Control::Unregistered(_))).then_some(())
     });

@@ -141,7 +141,11 @@ fn register_and_unregister_are_answered_with_their_request() {
     node.send(&direct(id("7.9"), other.id(), "from the new id"));
     assert_eq!(other.expect_data().header.source, id("7.9").raw());
 
-    node.say(Control::Unregister(Unregister { request: 42, ids: vec![id("7.9"), id("5.1")] }));
+    node.say(Control::Unregister(Unregister {
+        request: 42,
+        ids: vec![id("7.9"), id("5.1")],
+        draining: false,
+    }));
     match answer(&mut node) {
         Incoming::Control(Control::Unregistered(answer)) => assert_eq!(answer.request, 42),
         other => panic!("{other:?}"),
@@ -159,7 +163,7 @@ fn a_session_cannot_unregister_what_it_does_not_hold() {
     let mut node = router.join(&["5.1"]);
     let mut other = router.join(&["5.2"]);
     let ids = vec![id("5.1"), id("5.2")];
-    node.say(Control::Unregister(Unregister { request: 3, ids }));
+    node.say(Control::Unregister(Unregister { request: 3, ids, draining: false }));
     let refused = node.expect_refused();
     assert_eq!(
         (refused.request, refused.text.as_str()),
@@ -270,7 +274,7 @@ fn more_services_than_the_limit_are_refused() {
         Incoming::Control(Control::Registered(_))
     ));
     // What is given up makes room again.
-    node.say(Control::Unregister(Unregister { request: 4, ids: vec![id("5.1")] }));
+    node.say(Control::Unregister(Unregister { request: 4, ids: vec![id("5.1")], draining: false }));
     assert!(matches!(answer(&mut node), Incoming::Control(Control::Unregistered(_))));
     assert!(matches!(
         register(&mut node, 5, vec![service("5.3")]),

@@ -83,7 +83,7 @@ fn a_watch_starts_with_everybody_who_is_there_and_goes_on_with_changes() {
     let event = expect_live(&mut node);
     assert_eq!((event.left, event.master), (left("5.2", LeftReason::Disconnected), None));
 
-    one.say(Control::Unregister(Unregister { request: 1, ids: vec![id("5.1")] }));
+    one.say(Control::Unregister(Unregister { request: 1, ids: vec![id("5.1")], draining: false }));
     let event = expect_live(&mut node);
     assert_eq!(event.left, left("5.1", LeftReason::Unregistered));
     let (next, higher) = master(&event);
@@ -228,14 +228,14 @@ fn after_unwatch_nothing_is_told() {
     let router = RouterProcess::start();
     let mut node = watcher(&router);
     node.expect_event();
-    node.say(Control::Unwatch(Watch { class: class(5) }));
+    node.say(Control::Unwatch(Watch::of(class(5))));
     // Loads are made in turn with unwatches, and answered where they are refused.
     node.say(Control::Load(switchboard_protocol::control::Load { id: id("9.9"), load: 1 }));
     node.expect_refused();
     let _one = router.join(&["5.1"]);
     node.sync();
     assert!(!node.inbox().any(|incoming| matches!(incoming, Incoming::Control(Control::Event(_)))));
-    node.say(Control::Watch(Watch { class: class(5) }));
+    node.say(Control::Watch(Watch::of(class(5))));
     let event = node.expect_event();
     assert_eq!((event.snapshot, event.joined), (true, joined("5.1")));
 }

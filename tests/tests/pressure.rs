@@ -88,7 +88,7 @@ fn a_consumer_that_stalls_its_senders_is_closed_and_they_are_told_and_go_on() {
         "classes: {slow: {id: 5, high_water_bytes: 65536, stall_timeout_ms: 300}}\n",
     );
     let mut watcher = router.join(&[]);
-    watcher.say(Control::Watch(Watch { class: class(5) }));
+    watcher.say(Control::Watch(Watch::of(class(5))));
     watcher.expect_event();
     let mut consumer = router.join(&["5.1"]);
     watcher.expect_event();
@@ -182,7 +182,7 @@ fn disconnect_closes_the_consumer_at_once() {
         "classes: {c: {id: 5, overflow: disconnect, high_water_bytes: 65536}}\n",
     );
     let mut watcher = router.join(&[]);
-    watcher.say(Control::Watch(Watch { class: class(5) }));
+    watcher.say(Control::Watch(Watch::of(class(5))));
     watcher.expect_event();
     let mut consumer = router.join(&["5.1"]);
     watcher.expect_event();
@@ -387,7 +387,7 @@ fn a_large_mailbox_may_fill_up_without_costing_the_session() {
     }
     sender.sync();
     // The router has something to say to it as well.
-    consumer.say(Control::Watch(Watch { class: class(6) }));
+    consumer.say(Control::Watch(Watch::of(class(6))));
     for _ in 0..60 {
         assert_eq!(consumer.expect_data().payload.len(), 1 << 20);
     }

@@ -87,7 +87,7 @@ impl Session {
             heartbeat_ms,
             max_frame: settings.limits.max_frame_bytes,
             max_services: settings.limits.max_services_per_session as u32,
-            routers: Vec::new(),
+            ..Welcome::default()
         };
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
@@ -143,7 +143,7 @@ impl Session {
     }
 
     async fn unregister(&mut self, unregister: Unregister) {
-        let Unregister { request, ids } = unregister;
+        let Unregister { request, ids, .. } = unregister;
         if let Some(id) = ids.iter().find(|id| !self.source.ids.contains(id)) {
             let text = format!("{id} is not registered by this session");
             let refusal = Refusal::new(RefusalCode::NotRegistered, text);

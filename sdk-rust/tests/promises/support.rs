@@ -92,7 +92,7 @@ impl Session {
             heartbeat_ms: 60_000,
             max_frame: 16 << 20,
             max_services: 16,
-            routers: Vec::new(),
+            ..Welcome::default()
         };
         change(&mut welcome);
         self.control_out(Control::Welcome(welcome)).await;

@@ -44,7 +44,7 @@ async fn a_watcher_hears_who_is_there_and_every_change() {
     let (node, mut session) = router.connect(router.node()).await;
     let mut watcher = node.watch("gamesvr").unwrap();
     assert_eq!(watcher.class(), GAMESVR);
-    assert_eq!(session.control().await, Control::Watch(control::Watch { class: GAMESVR }));
+    assert_eq!(session.control().await, Control::Watch(control::Watch::of(GAMESVR)));
     session.control_out(snapshot(&[1, 2])).await;
     let metadata: switchboard::Metadata = [("zone".to_owned(), "eu".to_owned())].into();
     let first = Membership::Joined { id: id(GAMESVR, 1), metadata };
@@ -87,7 +87,7 @@ async fn a_watch_between_hello_and_welcome_is_asked_for_after_it() {
     assert!(second.hello.watch.is_empty());
     let mut watcher = node.watch(GAMESVR).unwrap();
     second.welcome().await;
-    assert_eq!(second.control().await, Control::Watch(control::Watch { class: GAMESVR }));
+    assert_eq!(second.control().await, Control::Watch(control::Watch::of(GAMESVR)));
     second.control_out(snapshot(&[1])).await;
     assert_eq!(until_synced(&mut watcher).await, (vec![id(GAMESVR, 1)], vec![]));
 }
@@ -107,7 +107,7 @@ async fn a_second_watcher_is_told_what_is_known_without_asking_the_router() {
     // The router is told once, when the last of them is gone.
     drop(first);
     drop(second);
-    assert_eq!(session.control().await, Control::Unwatch(control::Watch { class: GAMESVR }));
+    assert_eq!(session.control().await, Control::Unwatch(control::Watch::of(GAMESVR)));
 }
 
 #[tokio::test]
