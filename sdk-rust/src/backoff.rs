@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The delays of one outage.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     attempt: u32,
@@ -14,29 +14,32 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(min: Duration, max: Duration) -> Self {
+    /// Delays whose ceilings grow from `min` to `max`.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, attempt: 0, asked: None }
     }
 
     /// Starts over after a connection was made.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.attempt = 0;
         self.asked = None;
     }
 
     /// The next delay is the one that a router asked for, which spreads its nodes itself.
-    pub(crate) fn ask(&mut self, delay: Duration) {
+    pub fn ask(&mut self, delay: Duration) {
         self.asked = Some(delay);
     }
 
     /// How many delays there have been in this outage.
-    pub(crate) fn attempt(&self) -> u32 {
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// The next delay: anything from nothing up to a ceiling that doubles each time. `random` is
     /// any number; each is as likely as the others.
-    pub(crate) fn next(&mut self, random: u64) -> Duration {
+    pub fn next(&mut self, random: u64) -> Duration {
         let ceiling = self.min.saturating_mul(1 << self.attempt.min(20)).min(self.max);
         self.attempt = self.attempt.saturating_add(1);
         match self.asked.take() {

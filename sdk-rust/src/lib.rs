@@ -32,6 +32,8 @@
 //!   outside in;
 //! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between
 //!   handles and driver;
+//! - `choice`, `office`, `retry`, `window`: decisions that need no socket and no clock: which router,
+//!   which offices, whether to send a call again, whether to run one;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -40,6 +42,7 @@ mod backoff;
 mod builder;
 mod call;
 mod caller;
+mod choice;
 mod dispatch;
 mod driver;
 mod drops;
@@ -54,9 +57,11 @@ mod link;
 mod load;
 mod message;
 mod node;
+mod office;
 mod outbox;
 mod pending;
 mod registering;
+mod retry;
 mod runner;
 mod sending;
 mod service;
@@ -65,6 +70,7 @@ mod shared;
 mod target;
 mod view;
 mod watch;
+mod window;
 
 pub use args::{Args, FromArgs};
 pub use builder::{
@@ -85,3 +91,13 @@ pub use watch::{Membership, Metadata, Watcher};
 
 pub use switchboard_protocol::control::{GoAwayReason, LeftReason};
 pub use switchboard_protocol::{Class, IdError, Instance, Mode, Reason, RefusalCode, ServiceId};
+
+/// For simulations in tests, not part of the API.
+#[doc(hidden)]
+pub mod logic {
+    pub use crate::backoff::Backoff;
+    pub use crate::choice::{Choice, Standing};
+    pub use crate::office::{Change, Input, Offices};
+    pub use crate::retry::{Failure, Outcome, Retry, Step};
+    pub use crate::window::{Admission, Key, Limits, Reply, Window};
+}
