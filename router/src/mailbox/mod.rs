@@ -19,7 +19,7 @@ pub mod runs;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use switchboard_protocol::{Reason, ServiceId};
@@ -315,6 +315,24 @@ impl Mailbox {
                 Some(Offer::Refused(Reason::Full))
             }
         }
+    }
+
+    /// Whether senders wait for room.
+    pub fn has_waiters(&self) -> bool {
+        !self.lock().waiters.is_empty()
+    }
+
+    /// Waits with the senders that wait for room now, until they are woken. `round` is 0 to begin with.
+    pub fn poll_released(&self, cx: &Context<'_>, round: &mut u32) -> Poll<()> {
+        let mut outbox = self.lock();
+        if outbox.waiters.is_empty() || outbox.closed || ![0, outbox.round].contains(round) {
+            return Poll::Ready(());
+        }
+        if *round == 0 {
+            *round = outbox.round;
+            outbox.waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     // ---- writing -------------------------------------------------------------------------------
