@@ -317,19 +317,20 @@ impl Mailbox {
         }
     }
 
-    /// Whether senders wait for room.
-    pub fn has_waiters(&self) -> bool {
-        !self.lock().waiters.is_empty()
+    /// If no sender waits for room: how many rounds of them have come and gone.
+    pub fn calm(&self) -> Option<u32> {
+        let outbox = self.lock();
+        outbox.waiters.is_empty().then_some(outbox.round)
     }
 
-    /// Waits with the senders that wait for room now, until they are woken. `round` is 0 to begin with.
-    pub fn poll_released(&self, cx: &Context<'_>, round: &mut u32) -> Poll<()> {
+    /// Waits, as a sender would, until none waits. `noted` is 0 to begin with.
+    pub fn poll_calm(&self, cx: &Context<'_>, noted: &mut u32) -> Poll<u32> {
         let mut outbox = self.lock();
-        if outbox.waiters.is_empty() || outbox.closed || ![0, outbox.round].contains(round) {
-            return Poll::Ready(());
+        if outbox.waiters.is_empty() || outbox.closed {
+            return Poll::Ready(outbox.round);
         }
-        if *round == 0 {
-            *round = outbox.round;
+        if *noted != outbox.round {
+            *noted = outbox.round;
             outbox.waiters.push(cx.waker().clone());
         }
         Poll::Pending
@@ -501,6 +502,11 @@ impl Mailbox {
         let mut outbox = self.lock();
         outbox.closed = true;
         self.release(outbox);
+    }
+
+    /// Whether it takes no more frames.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Whether everything is written. If it is not, the task is woken after each write from now on,

@@ -171,25 +171,31 @@ impl Session {
         let _ = self.shared.registrar.ask(change).await;
         let unregistered = Control::Unregistered(Unregistered { request });
         // ORDER: the answer comes behind every frame that was picked by an older table. When the fence
-        // is passed, these lie in the mailbox, or their senders wait for it to have room.
+        // is passed, these lie in the mailbox, unless their senders wait for room in it.
+        let mailbox = &self.source.mailbox;
+        let calm = mailbox.calm();
         self.shared.fence.pass().await;
-        if self.source.mailbox.has_waiters() {
-            // Room comes when this session writes, so another task waits for it.
-            let (mailbox, shared) = (self.source.mailbox.clone(), self.shared.clone());
-            tokio::spawn(answer_behind_waiters(mailbox, shared, unregistered));
-        } else {
+        if calm.is_some() && mailbox.calm() == calm {
             self.push(&unregistered);
+        } else {
+            // Room comes when this session writes, so another task waits for it.
+            let (mailbox, shared) = (mailbox.clone(), self.shared.clone());
+            tokio::spawn(answer_behind_waiters(mailbox, shared, unregistered));
         }
     }
 }
 
 /// Sends a message behind the frames of all senders that wait for room in a mailbox now.
 async fn answer_behind_waiters(mailbox: Arc<Mailbox>, shared: Arc<Shared>, message: Control) {
-    while mailbox.has_waiters() {
-        let mut round = 0;
-        poll_fn(|cx| mailbox.poll_released(cx, &mut round)).await;
-        // They are woken together, and some may find no room again.
+    loop {
+        let mut noted = 0;
+        let round = poll_fn(|cx| mailbox.poll_calm(cx, &mut noted)).await;
+        // All who waited have been woken, but some may not have offered again yet; and of those who did,
+        // some may wait once more.
         shared.fence.pass().await;
+        if mailbox.is_closed() || mailbox.calm() == Some(round) {
+            break;
+        }
     }
     Local::with(|local| mailbox.push(&message.to_frame().to_bytes(), &mut local.out));
 }
