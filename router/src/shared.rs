@@ -12,6 +12,7 @@ use crate::forward::local::Published;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
+use crate::shard::Fence;
 use crate::watchdog::Watchdog;
 
 /// Shared by all threads.
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub name: String,
     pub settings: ArcSwap<Settings>,
     pub published: Arc<Published>,
+    pub fence: Fence,
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     pub limits: Limits,
     pub heartbeat: Heartbeat,
     pub drain: Drain,
+    /// Where other routers listen.
+    pub routers: Vec<String>,
     pub policies: Arc<Policies>,
 }
 
@@ -50,11 +54,18 @@ pub(crate) struct Clock {
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config, registrar: Registrar, counters: Vec<Arc<Counters>>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        registrar: Registrar,
+        counters: Vec<Arc<Counters>>,
+        published: Arc<Published>,
+        fence: Fence,
+    ) -> Self {
         Self {
             name: config.name.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
-            published: Arc::default(),
+            published,
+            fence,
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),
@@ -97,12 +108,18 @@ impl Settings {
             limits: config.limits,
             heartbeat: config.heartbeat,
             drain: config.drain,
+            routers: config.routers.clone(),
             policies: Arc::new(config.policies()),
         }
     }
 }
 
 impl Clock {
+    /// How long the router has been up.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
     /// Ticks since the start.
     #[inline]
     pub(crate) fn now(&self) -> u32 {

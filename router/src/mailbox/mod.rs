@@ -19,7 +19,7 @@ pub mod runs;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use switchboard_protocol::{Reason, ServiceId};
@@ -317,6 +317,25 @@ impl Mailbox {
         }
     }
 
+    /// If no sender waits for room: how many rounds of them have come and gone.
+    pub fn calm(&self) -> Option<u32> {
+        let outbox = self.lock();
+        outbox.waiters.is_empty().then_some(outbox.round)
+    }
+
+    /// Waits, as a sender would, until none waits. `noted` is 0 to begin with.
+    pub fn poll_calm(&self, cx: &Context<'_>, noted: &mut u32) -> Poll<u32> {
+        let mut outbox = self.lock();
+        if outbox.waiters.is_empty() || outbox.closed {
+            return Poll::Ready(outbox.round);
+        }
+        if *noted != outbox.round {
+            *noted = outbox.round;
+            outbox.waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     // ---- writing -------------------------------------------------------------------------------
 
     /// Writes what is queued, unless someone else does or the socket is full.
@@ -483,6 +502,11 @@ impl Mailbox {
         let mut outbox = self.lock();
         outbox.closed = true;
         self.release(outbox);
+    }
+
+    /// Whether it takes no more frames.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Whether everything is written. If it is not, the task is woken after each write from now on,
