@@ -21,4 +21,5 @@ pub mod wait;
 
 pub use node::{Incoming, RawNode};
 pub use router::{RouterBuilder, RouterProcess};
+pub use scratch::Scratch;
 pub use wait::eventually;
