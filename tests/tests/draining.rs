@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use switchboard_protocol::control::{
-    Event, Hello, LeftReason, Register, Service, Unregister, Watch,
+    Event, GoAwayReason, Hello, LeftReason, Register, Service, Unregister, Watch,
 };
 use switchboard_protocol::{Control, Flags, Frame, Mode, Reason, RefusalCode, ServiceId};
-use switchboard_tests::frames::{With, class, direct, hello, id, numbered, service, to_class};
+use switchboard_tests::frames::{
+    With, class, direct, hello, id, number_of, numbered, service, to_class,
+};
 use switchboard_tests::{Incoming, RawNode, RouterBuilder, RouterProcess, eventually};
 
 #[track_caller]
@@ -327,4 +329,66 @@ fn expect_nothing_behind_the_answer(node: &mut RawNode, round: u64) {
 fn read_all(mut node: RawNode) -> std::thread::JoinHandle<()> {
     let closed = |incoming: &Incoming| Some(*incoming == Incoming::Closed);
     std::thread::spawn(move || while !node.expect("anything", closed) {})
+}
+
+#[test]
+fn a_router_that_drains_forwards_until_its_nodes_have_left() {
+    let mut router =
+        RouterBuilder::default().shards(3).config("drain: {timeout_ms: 60000}\n").start();
+    let mut silent = router.connect();
+    let mut target = router.join(&["5.1"]);
+    let mut sender = router.join(&["6.1"]);
+    router.signal("TERM");
+    for node in [&mut target, &mut sender] {
+        let go_away = node.expect_go_away();
+        assert_eq!(go_away.reason, GoAwayReason::Shutdown);
+        assert!(go_away.reconnect_after_ms.is_some());
+    }
+    assert_eq!(router.http("GET", "/readyz").status, 503);
+    assert_eq!(router.metric("switchboard_draining", &[]), 1);
+    eventually("nobody is let in", || RawNode::try_connect(router.listen()).is_err());
+    silent.say(Control::Hello(hello(&["5.2"])));
+    let refused = silent.expect_refused();
+    assert_eq!(RefusalCode::from_raw(refused.code), RefusalCode::Draining);
+    drop(silent);
+    // What a node does that leaves: it gives its ids up, finishes what it has, and goes.
+    for n in 0..2_000 {
+        sender.send(&to_class(sender.id(), Mode::Master, 5, numbered(n, 1_000)));
+    }
+    for n in 0..2_000 {
+        assert_eq!(number_of(&target.expect_data().payload), n);
+    }
+    give_up(&mut target, &["5.1"], true);
+    sender.send(&direct(sender.id(), id("5.1"), "still here"));
+    assert_eq!(target.expect_data().payload, "still here");
+    give_up(&mut target, &["5.1"], false);
+    drop((sender, target));
+    assert!(router.wait_exit().success());
+    assert!(router.log().contains("drained; bye cut_off=0"), "{}", router.log());
+}
+
+#[test]
+fn who_leaves_a_router_that_drains_gets_what_was_queued_for_it() {
+    const FRAMES: u64 = 600;
+    let mut router = RouterBuilder::default()
+        .config("default_class: {high_water_bytes: 100000000}\ndrain: {timeout_ms: 60000}\n")
+        .start();
+    let mut target = router.join(&["5.1"]);
+    let mut sender = router.join(&["6.1"]);
+    for n in 0..FRAMES {
+        sender.send(&direct(sender.id(), id("5.1"), numbered(n, 50_000)));
+    }
+    // More than the sockets hold.
+    sender.sync();
+    router.signal("TERM");
+    sender.expect_go_away();
+    drop(sender);
+    target.half_close();
+    eventually("the sender is gone", || router.metric("switchboard_sessions", &[]) == 1);
+    for n in 0..FRAMES {
+        assert_eq!(number_of(&target.expect_data().payload), n);
+    }
+    target.expect_go_away();
+    target.expect_closed();
+    assert!(router.wait_exit().success());
 }

@@ -115,9 +115,9 @@ impl Session {
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
         }
-        let silence = self.shared.clock.ticks(heartbeat_ms.saturating_mul(MISSED_HEARTBEATS));
+        let silence = heartbeat_ms.saturating_mul(MISSED_HEARTBEATS);
         self.source.mailbox.set_registered(silence);
-        self.shared.watchdog.expect_heartbeats(&self.source.mailbox, &self.shared.clock);
+        self.shared.watchdog.expect_heartbeats(&self.source.mailbox);
         for class in hello.watch.into_iter().collect::<BTreeSet<_>>() {
             self.watch(class, false).await;
         }
