@@ -70,9 +70,17 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("failed                         {}", tally.failed);
     println!("run twice at one instance      {}", account.twice_at_one);
     println!("run at both, the first killed  {}", account.at_several());
-    println!("never run, though answered     {}", tally.latencies.len().saturating_sub(account.runs.len()));
+    println!(
+        "never run, though answered     {}",
+        tally.latencies.len().saturating_sub(account.runs.len())
+    );
     println!("time without service, ms       p50 {} p99 {} max {}", gap(0.5), gap(0.99), gap(1.0));
-    println!("latency of a call, ms          p50 {} p99 {} max {}", latency(0.5), latency(0.99), latency(1.0));
+    println!(
+        "latency of a call, ms          p50 {} p99 {} max {}",
+        latency(0.5),
+        latency(0.99),
+        latency(1.0)
+    );
     let all = tally.latencies.len() as u64 + tally.failed == made;
     Ok(all && tally.failed == 0 && account.twice_at_one == 0)
 }

@@ -36,7 +36,10 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     let gap = |part| millis(percentile(&gaps, part));
     println!("silent partitions              {rounds}, heartbeat {heartbeat_ms} ms");
     println!("time without service, ms       p50 {} max {}", gap(0.5), gap(1.0));
-    println!("  in heartbeats, at most       {:.2}", gaps.last().unwrap_or(&Duration::ZERO).as_secs_f64() / heartbeat.as_secs_f64());
+    println!(
+        "  in heartbeats, at most       {:.2}",
+        gaps.last().unwrap_or(&Duration::ZERO).as_secs_f64() / heartbeat.as_secs_f64()
+    );
     let margin = margins.first().copied().unwrap_or_default();
     println!("old master gone before new, ms {:.1} at least", margin as f64 / 1e3);
     println!("idempotent calls failed        {failed}");

@@ -45,7 +45,8 @@ impl NodeProcess {
         let records = scratch.path().join(name);
         std::fs::create_dir_all(&records)?;
         let (child, stdout) = spawn(role, name, &args, &records, 1)?;
-        let mut node = Self { role, name: name.to_owned(), args, records, starts: 1, child, stdout };
+        let mut node =
+            Self { role, name: name.to_owned(), args, records, starts: 1, child, stdout };
         node.expect("ready")?;
         Ok(node)
     }
