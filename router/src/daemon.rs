@@ -83,7 +83,8 @@ impl Router {
         let mut threads = Vec::new();
         let mut handles = Vec::new();
         let start = |name: String, counters: &Arc<Counters>| {
-            shard::start(name, shared.published.clone(), counters.clone(), stopped.clone())
+            let (published, lots) = (shared.published.clone(), shared.lots.clone());
+            shard::start(name, published, lots, counters.clone(), stopped.clone())
         };
         for (number, counters) in counters[..shard_count].iter().enumerate() {
             let shard = start(format!("shard-{number}"), counters)?;
@@ -96,8 +97,8 @@ impl Router {
         let policies = shared.settings.load().policies.clone();
         let services = config.limits.max_services_per_session;
         let registry = Registry::new(policies, epoch_floor(), services);
-        let published = shared.published.clone();
-        control.handle.spawn(registrar::run(registry, requests, published));
+        let (published, lots) = (shared.published.clone(), shared.lots.clone());
+        control.handle.spawn(registrar::run(registry, requests, published, lots));
         control.handle.spawn(watchdog::run(shared.clone()));
         let dealer = Dealer::new(handles, shared.clone());
         for listener in listeners {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::config::{Config, Drain, Heartbeat, Limits};
 use crate::counters::Counters;
 use crate::forward::local::Published;
+use crate::parking::lots::Lots;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub name: String,
     pub settings: ArcSwap<Settings>,
     pub published: Arc<Published>,
+    pub lots: Arc<Lots>,
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
@@ -55,6 +57,7 @@ impl Shared {
             name: config.name.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
             published: Arc::default(),
+            lots: Arc::new(Lots::new(Arc::new(config.policies()))),
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use switchboard_protocol::control::{Control, Ping};
 use tracing::warn;
 
+use crate::forward::again;
 use crate::forward::local::Local;
 use crate::mailbox::outgoing::Outgoing;
 use crate::mailbox::{Ending, Mailbox, Stall};
@@ -92,7 +93,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 shared.watchdog.add(tick, again);
             }
         }
-        Local::with(|local| local.out.flush());
+        Local::with(|local| {
+            again::expire(local);
+            local.out.flush();
+        });
     }
 }
 

@@ -155,6 +155,10 @@ impl Session {
         let change = Change::Unregister { handle, ids, reason: LeftReason::Unregistered };
         // Nothing can be refused here; the answer says that the table is published.
         let _ = self.shared.registrar.ask(change).await;
+        if self.source.ids.is_empty() {
+            // ORDER: after the table is published, so that what it refuses from now on finds others.
+            self.source.mailbox.retire();
+        }
         self.push(&Control::Unregistered(Unregistered { request }));
     }
 }
