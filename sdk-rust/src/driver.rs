@@ -92,7 +92,8 @@ impl Driver {
         };
         let wanted = services.len();
         let watch = shared.watches.repaint(self.port.slot);
-        let hello = Hello { services, watch, ..self.plan.hello.clone() };
+        let link = self.port.slot as u32;
+        let hello = Hello { services, watch, link, ..self.plan.hello.clone() };
         let router = self.port.address.to_string();
         match self.port.address.connect(hello, self.plan.connect_timeout).await {
             Ok((link, welcome)) if welcome.ids.len() == wanted => {
