@@ -127,6 +127,8 @@ impl Driver {
         let slot = self.port.slot;
         self.port.outbox.open(max_frame(welcome) as usize, shared.identity().primary());
         self.settle_ids(&welcome.ids);
+        let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
+        shared.events.announce(Event::Connected { router, ids });
         let holds = |id: &ServiceId| shared.identity().holds(*id);
         let masters = welcome.masters.iter();
         let masters =
@@ -138,8 +140,6 @@ impl Driver {
             _ => Standing::Settled,
         };
         shared.links.came_up(slot, &welcome.router, standing);
-        let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
-        shared.events.announce(Event::Connected { router, ids });
         shared.watches.ask(&self.port);
         self.crew.follow(&welcome.routers);
     }
