@@ -79,6 +79,10 @@ pub struct Hello {
     /// The classes to watch from the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub watch: Vec<Class>,
+    /// Which of the node's links this is, where it has several: another link of the same incarnation
+    /// to the same router is refused.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub link: u32,
 }
 
 /// One service that a node offers: `id` by number, or `class` by name with `instance`.

@@ -242,18 +242,22 @@ fn masters() -> impl Strategy<Value = Master> {
 }
 
 fn messages() -> impl Strategy<Value = Control> {
-    let hello = (any::<(u16, u64, u32)>(), texts(), texts(), services(), vec(classes(), 0..20))
-        .prop_map(|((version, incarnation, heartbeat_ms), token, name, services, watch)| {
-            Control::Hello(Hello {
-                version,
-                token,
-                services,
-                incarnation,
-                name,
-                heartbeat_ms,
-                watch,
-            })
-        });
+    let hello =
+        (any::<(u16, u64, u32, u32)>(), texts(), texts(), services(), vec(classes(), 0..20))
+            .prop_map(
+                |((version, incarnation, heartbeat_ms, link), token, name, services, watch)| {
+                    Control::Hello(Hello {
+                        version,
+                        token,
+                        services,
+                        incarnation,
+                        name,
+                        heartbeat_ms,
+                        watch,
+                        link,
+                    })
+                },
+            );
     let welcome = (
         any::<(u16, u64, u32, u32, u32, u64)>(),
         texts(),

@@ -39,6 +39,8 @@ pub enum Change<H> {
         handle: H,
         /// Its program's.
         incarnation: u64,
+        /// Which of the program's connections it is.
+        link: u32,
         /// What it offers.
         services: Vec<Service>,
         /// How many ids it holds already.
@@ -148,12 +150,20 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// Who holds an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Program {
+    incarnation: u64,
+    /// Which of its connections.
+    link: u32,
+}
+
 /// The state behind the table.
 #[derive(Debug)]
 pub struct Registry<H> {
     table: Table<H>,
     policies: Arc<Policies>,
-    incarnations: HashMap<u32, u64, ahash::RandomState>,
+    programs: HashMap<u32, Program, ahash::RandomState>,
     metadata: BTreeMap<ServiceId, BTreeMap<String, String>>,
     watchers: BTreeMap<Class, Arc<Vec<H>>>,
     next_assigned: BTreeMap<Class, u32>,
@@ -171,7 +181,7 @@ impl<H: Handle> Registry<H> {
         Self {
             table: Table::default(),
             policies,
-            incarnations: HashMap::default(),
+            programs: HashMap::default(),
             metadata: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_assigned: BTreeMap::new(),
@@ -208,8 +218,9 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
-            Change::Register { handle, incarnation, services, held } => {
-                return self.register(&handle, incarnation, services, held, now_us, effects);
+            Change::Register { handle, incarnation, link, services, held } => {
+                let program = Program { incarnation, link };
+                return self.register(&handle, program, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
                 self.unregister(&handle, &ids, reason, now_us, effects);
@@ -231,7 +242,7 @@ impl<H: Handle> Registry<H> {
     fn register(
         &mut self,
         handle: &H,
-        incarnation: u64,
+        program: Program,
         services: Vec<Service>,
         held: usize,
         now_us: u64,
@@ -245,7 +256,7 @@ impl<H: Handle> Registry<H> {
         for service in &services {
             check_metadata(service)?;
             let id = self.resolve(service, &ids)?;
-            self.admit(handle, id, incarnation, service.assigned)?;
+            self.admit(handle, id, program, service.assigned)?;
             if ids.contains(&id) {
                 return Err(self.already_registered(id));
             }
@@ -257,7 +268,7 @@ impl<H: Handle> Registry<H> {
             return Err(self.too_many_services());
         }
         for (id, service) in ids.iter().zip(services) {
-            self.join(handle, *id, incarnation, service, now_us, effects);
+            self.join(handle, *id, program, service, now_us, effects);
         }
         Ok(ids)
     }
@@ -326,7 +337,7 @@ impl<H: Handle> Registry<H> {
         &self,
         handle: &H,
         id: ServiceId,
-        incarnation: u64,
+        program: Program,
         assigned: bool,
     ) -> Result<(), Refusal> {
         let Some(class) = self.table.class(id.class()) else { return Ok(()) };
@@ -336,7 +347,20 @@ impl<H: Handle> Registry<H> {
         if own && !draining {
             return Err(self.already_registered(id));
         }
-        let held = self.incarnations.get(&id.raw()).copied().unwrap_or(0);
+        let Program { incarnation, link } = program;
+        let holder = self.programs.get(&id.raw()).copied();
+        let held = holder.map_or(0, |holder| holder.incarnation);
+        // Without a number of its own nobody can be told from another.
+        let same = holder.is_some_and(|holder| holder.incarnation == incarnation && held != 0);
+        if !draining && same && holder.is_some_and(|holder| holder.link != link) {
+            return Err(Refusal::new(
+                RefusalCode::AlreadyRegistered,
+                format!(
+                    "{} is registered over another connection of this node; one to each router is enough",
+                    self.policies.id_name(id)
+                ),
+            ));
+        }
         if assigned && !own && incarnation != held {
             return Err(Refusal::new(
                 RefusalCode::IdTaken,
@@ -362,7 +386,7 @@ impl<H: Handle> Registry<H> {
         &mut self,
         handle: &H,
         id: ServiceId,
-        incarnation: u64,
+        program: Program,
         service: Service,
         now_us: u64,
         effects: &mut Effects<H>,
@@ -370,14 +394,14 @@ impl<H: Handle> Registry<H> {
         let instance = id.instance().raw();
         let member = Member::new(instance, service.weight, handle.clone());
         let displaced = self.class_mut(id.class()).insert(member);
-        let before = self.incarnations.insert(id.raw(), incarnation);
+        let before = self.programs.insert(id.raw(), program);
         self.metadata.remove(&id);
         if !service.metadata.is_empty() {
             self.metadata.insert(id, service.metadata.clone());
         }
         let mut event = Event::of(id.class());
         event.joined.push(Joined { id, metadata: service.metadata });
-        let same_program = before == Some(incarnation);
+        let same_program = before.is_some_and(|before| before.incarnation == program.incarnation);
         let joiner = Office { instance, claim: service.master_since };
         let turn = match displaced {
             Some(displaced) => {
@@ -409,10 +433,10 @@ impl<H: Handle> Registry<H> {
             if self.drains(handle, id) {
                 // Whoever watches was told when it began.
                 self.class_mut(id.class()).forget(id.instance().raw());
-                self.incarnations.remove(&id.raw());
+                self.programs.remove(&id.raw());
             } else if self.holds(handle, id) {
                 let removed = self.class_mut(id.class()).remove(id.instance().raw());
-                self.incarnations.remove(&id.raw());
+                self.programs.remove(&id.raw());
                 self.left(id, removed, reason, now_us, effects);
             }
         }
@@ -693,7 +717,7 @@ mod tests {
     ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
-        let change = Change::Register { handle, incarnation, services, held: 0 };
+        let change = Change::Register { handle, incarnation, link: 0, services, held: 0 };
         (registry.apply(change, NOW, &mut effects), effects)
     }
 
@@ -822,7 +846,7 @@ mod tests {
         registry.max_services = 10_000;
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
-        let change = Change::Register { handle: 1, incarnation: 1, services, held: 0 };
+        let change = Change::Register { handle: 1, incarnation: 1, link: 0, services, held: 0 };
         registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
@@ -836,7 +860,7 @@ mod tests {
         let mut registry = registry();
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
-            let change = Change::Register { handle, incarnation: 1, services, held: 0 };
+            let change = Change::Register { handle, incarnation: 1, link: 0, services, held: 0 };
             registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
@@ -859,8 +883,13 @@ mod tests {
     fn a_refusal_says_what_would_be_right() {
         let mut registry = registry();
         let mut refusal = |service: Service, held| {
-            let change =
-                Change::Register { handle: 1, incarnation: 1, services: vec![service], held };
+            let change = Change::Register {
+                handle: 1,
+                incarnation: 1,
+                link: 0,
+                services: vec![service],
+                held,
+            };
             let refusal = registry.apply(change, NOW, &mut Effects::default()).unwrap_err();
             (refusal.code, refusal.text)
         };

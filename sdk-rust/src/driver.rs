@@ -92,7 +92,8 @@ impl Driver {
         };
         let wanted = services.len();
         let watch = shared.watches.repaint(self.port.slot);
-        let hello = Hello { services, watch, ..self.plan.hello.clone() };
+        let link = self.port.slot as u32;
+        let hello = Hello { services, watch, link, ..self.plan.hello.clone() };
         let router = self.port.address.to_string();
         match self.port.address.connect(hello, self.plan.connect_timeout).await {
             Ok((link, welcome)) if welcome.ids.len() == wanted => {
@@ -126,6 +127,8 @@ impl Driver {
         let slot = self.port.slot;
         self.port.outbox.open(max_frame(welcome) as usize, shared.identity().primary());
         self.settle_ids(&welcome.ids);
+        let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
+        shared.events.announce(Event::Connected { router, ids });
         let holds = |id: &ServiceId| shared.identity().holds(*id);
         let masters = welcome.masters.iter();
         let masters =
@@ -137,8 +140,6 @@ impl Driver {
             _ => Standing::Settled,
         };
         shared.links.came_up(slot, &welcome.router, standing);
-        let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
-        shared.events.announce(Event::Connected { router, ids });
         shared.watches.ask(&self.port);
         self.crew.follow(&welcome.routers);
     }

@@ -24,16 +24,17 @@
 //!
 //! The rooms, from the door inwards:
 //!
-//! - `builder`, `service`: what can be said before connecting; `node`: the handle;
-//! - `sending`, `target`, `key`, `message`, `call`, `args`: sending;
+//! - `builder`, `service`, `connecting`: what can be said before connecting, and how it begins; `node`:
+//!   the handle; `serving`: how it ends well;
+//! - `sending`, `target`, `key`, `message`, `call`, `repeated`, `collect`, `args`: sending;
 //! - `handling`, `handlers`, `caller`, `runner`: being called;
-//! - `event`, `watch`, `view`, `registering`: hearing what happens, and offering more;
-//! - `driver`, `backoff`, `link`, `session`, `dispatch`: the task that owns the socket, from the
+//! - `event`, `watch`, `view`, `inbox`, `registering`: hearing what happens, and offering more;
+//! - `driver`, `link`, `session`, `dispatch`: the task that owns the socket to one router, from the
 //!   outside in;
-//! - `shared`, `outbox`, `pending`, `identity`, `lifecycle`, `load`, `drops`: the state between
-//!   handles and driver;
-//! - `choice`, `office`, `retry`, `window`: decisions that need no socket and no clock: which router,
-//!   which offices, whether to send a call again, whether to run one;
+//! - `shared`, `links`, `outbox`, `calls`, `requests`, `identity`, `lifecycle`, `load`, `drops`: the
+//!   state between handles and drivers;
+//! - `choice`, `office`, `retry`, `window`, `backoff`: decisions that need no socket and no clock:
+//!   which router, which offices, whether to send a call again, whether to run one;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -45,6 +46,7 @@ mod caller;
 mod calls;
 mod choice;
 mod collect;
+mod connecting;
 mod dispatch;
 mod driver;
 mod drops;

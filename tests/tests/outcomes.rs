@@ -259,7 +259,15 @@ fn flood_while(config: &str, end: impl FnOnce(&RouterProcess, RawNode)) {
         })
         .collect();
     for _ in 0..200 {
-        consumer.expect_data();
+        // Under `disconnect` the first burst of three threads may be more than its mailbox takes.
+        let open = consumer.expect("a data frame, or the end", |incoming| match incoming {
+            Incoming::Data(_) => Some(true),
+            Incoming::Closed => Some(false),
+            _ => None,
+        });
+        if !open {
+            break;
+        }
     }
     end(&router, consumer);
     let _senders: Vec<_> =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use switchboard_protocol::control::{Control, Unregister, Unregistered};
+use switchboard_protocol::control::{Control, Register, Unregister, Unregistered};
 use switchboard_protocol::{Flags, Frame, Mode, Reason, ServiceId};
 use switchboard_tests::frames::{With, direct, hash, hello, id, number_of, numbered, to_class};
 use switchboard_tests::{Incoming, RawNode, RouterBuilder, RouterProcess, eventually};
@@ -365,47 +365,48 @@ fn what_nobody_is_left_for_waits_where_it_may_and_bounces_where_not() {
 
 #[test]
 fn no_data_follows_for_a_session_that_has_given_up_its_last_id() {
-    for round in 0..20 {
-        let router = RouterBuilder::default().shards(3).start();
-        let mut leaving = router.join(&["5.1"]);
-        let mut staying = router.join(&["5.2"]);
-        let sending: Vec<_> = (1..=2)
-            .map(|s| {
-                let mut sender = router.join(&[&format!("6.{s}")]);
-                thread::spawn(move || {
-                    for n in 0..3_000 {
-                        let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, 50));
-                        sender.send(&frame.with(Flags::REPORT));
-                    }
-                    sender.sync();
-                    sender
-                })
-            })
-            .collect();
-        leaving.expect_data();
-        let ids = vec![id("5.1")];
-        leaving.say(Control::Unregister(Unregister { request: 9, ids, draining: false }));
-        let mut early = 0;
-        leaving.expect("Unregistered", |incoming| {
-            early += usize::from(matches!(incoming, Incoming::Data(_)));
-            let done = Incoming::Control(Control::Unregistered(Unregistered { request: 9 }));
-            (*incoming == done).then_some(())
-        });
-        for sender in sending {
-            assert_eq!(sender.join().expect("all was sent").take_reports(), []);
+    let router = RouterProcess::with(
+        "classes: {c: {id: 5, high_water_bytes: 65536, stall_timeout_ms: 60000}}\n",
+    );
+    let mut leaving = router.join(&["5.1"]);
+    let mut staying = router.join(&["5.2"]);
+    let mut sender = router.join(&["6.1"]);
+    let frames = ENOUGH / LENGTH as u64;
+    let writing = thread::spawn(move || {
+        for n in 0..frames {
+            let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, LENGTH));
+            sender.send(&frame.with(Flags::REPORT));
         }
-        leaving.sync();
-        assert_eq!(leaving.take_data().len(), early, "round {round}");
-        staying.sync();
-        assert_eq!(1 + early + staying.take_data().len(), 6_000, "round {round}");
-        // It may come back.
-        let again = vec![switchboard_tests::frames::service("5.1")];
-        let register = switchboard_protocol::control::Register { request: 10, services: again };
-        leaving.say(Control::Register(register));
-        leaving.sync();
-        staying.send(&to_class(staying.id(), Mode::Master, 5, "again"));
-        assert_eq!(leaving.expect_data().payload, "again");
-    }
+        sender.sync();
+        sender
+    });
+    // Then it holds frames that were picked for the one that leaves.
+    eventually("the sender is paused", || {
+        router.metric("switchboard_source_pauses_total", &[]) > 0
+    });
+    let ids = vec![id("5.1")];
+    leaving.say(Control::Unregister(Unregister { request: 9, ids, draining: false }));
+    eventually("it has left", || router.metric("switchboard_instances", &[("class", "c")]) == 1);
+    let mut got = Vec::new();
+    leaving.expect("Unregistered", |incoming| {
+        if let Incoming::Data(frame) = incoming {
+            got.push(number_of(&frame.payload));
+        }
+        let done = Incoming::Control(Control::Unregistered(Unregistered { request: 9 }));
+        (*incoming == done).then_some(())
+    });
+    assert_eq!(got, (0..got.len() as u64).collect::<Vec<_>>());
+    expect_numbers(&mut staying, got.len() as u64..frames);
+    assert_eq!(writing.join().expect("all was sent").take_reports(), []);
+    leaving.sync();
+    assert_eq!(leaving.take_data().len(), got.len());
+    // It may come back.
+    let services = vec![switchboard_tests::frames::service("5.1")];
+    leaving.say(Control::Register(Register { request: 10, services }));
+    leaving.sync();
+    staying.send(&to_class(staying.id(), Mode::Master, 5, "again"));
+    assert_eq!(leaving.expect_data().payload, "again");
+    expect_settled(&router);
 }
 
 #[test]

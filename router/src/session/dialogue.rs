@@ -100,6 +100,7 @@ impl Session {
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
             incarnation: hello.incarnation,
+            link: hello.link,
             services: hello.services,
             held: 0,
         };
@@ -110,7 +111,7 @@ impl Session {
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
         self.registered = true;
-        self.incarnation = hello.incarnation;
+        (self.incarnation, self.link) = (hello.incarnation, hello.link);
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
@@ -137,6 +138,7 @@ impl Session {
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
             incarnation: self.incarnation,
+            link: self.link,
             services,
             held: self.source.ids.len(),
         };

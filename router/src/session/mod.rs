@@ -45,6 +45,7 @@ pub(crate) struct Session {
     watches: bool,
     registered: bool,
     incarnation: u64,
+    link: u32,
     owner: Option<std::task::Waker>,
 }
 
@@ -105,6 +106,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         watches: false,
         registered: false,
         incarnation: 0,
+        link: 0,
         owner: None,
     };
     let end = session.run().await;

@@ -7,6 +7,7 @@
 //! - `partition`: a master whose network goes silent.
 //!
 //! Nodes are this program once more, in the role `worker` or `caller`.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 mod account;
