@@ -84,6 +84,10 @@ impl<'a> Repeated<'a> {
             if let Some(result) = self.rest(until.into()).await {
                 return result;
             }
+            if Instant::now() >= self.deadline {
+                // A copy that nobody waits for is not sent.
+                return Err(self.retry.expired().into());
+            }
             elsewhere = next;
         }
     }

@@ -6,5 +6,8 @@ mod connect;
 mod embedded;
 mod handling;
 mod links;
+mod repeated;
+mod serving;
+mod several;
 mod support;
 mod watching;
