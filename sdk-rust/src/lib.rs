@@ -34,6 +34,7 @@
 //!   handles and driver;
 //! - `choice`, `office`, `retry`, `window`: decisions that need no socket and no clock: which router,
 //!   which offices, whether to send a call again, whether to run one;
+//! - `tally`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how programs read it;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -55,6 +56,7 @@ mod handling;
 mod identity;
 mod inbox;
 mod key;
+mod latency;
 mod lifecycle;
 mod link;
 mod links;
@@ -63,6 +65,7 @@ mod message;
 mod node;
 mod office;
 mod outbox;
+mod outcome;
 mod registering;
 mod repeated;
 mod requests;
@@ -72,7 +75,10 @@ mod sending;
 mod service;
 mod serving;
 mod session;
+mod sharded;
 mod shared;
+mod stats;
+mod tally;
 mod target;
 mod view;
 mod watch;
@@ -91,9 +97,12 @@ pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterErro
 pub use event::{Event, Events};
 pub use handlers::HandlerError;
 pub use key::Key;
+pub use latency::Latency;
 pub use message::Message;
 pub use node::Node;
+pub use outcome::{Outcome, Outcomes};
 pub use service::Service;
+pub use stats::{Direction, MethodStats, Stats};
 pub use target::{Broadcast, Direct, Hash, LeastLoaded, Master, Pick, PickOne, Random, To};
 pub use watch::{Membership, Metadata, Watcher};
 

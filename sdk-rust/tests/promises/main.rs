@@ -6,5 +6,6 @@ mod connect;
 mod embedded;
 mod handling;
 mod links;
+mod stats;
 mod support;
 mod watching;
