@@ -38,6 +38,7 @@ pub(crate) struct Table {
 /// What is counted of one method.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    key: Key,
     pub(crate) class: Class,
     pub(crate) method: Arc<str>,
     /// Messages that ended well: most of what is counted.
@@ -49,6 +50,15 @@ pub(crate) struct Meter {
     retries: AtomicU64,
     /// Only where something is timed: most of a meter's size.
     latency: OnceLock<Box<Histogram>>,
+}
+
+/// Class and method in three numbers, which are compared in place of a text: they say all of a name
+/// of up to 16 bytes, and tell longer ones apart unless by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    class_and_length: u64,
+    head: u64,
+    tail: u64,
 }
 
 #[derive(Debug, Default)]
@@ -97,9 +107,10 @@ impl Table {
     }
 
     fn find(&self, class: Class, method: &str) -> Option<&Arc<Meter>> {
-        for place in self.chain(class, method) {
+        let key = Key::of(class, method);
+        for place in self.chain(key) {
             let meter = place.get()?;
-            if meter.is(class, method) {
+            if meter.is(key, method) {
                 return Some(meter);
             }
         }
@@ -107,21 +118,22 @@ impl Table {
     }
 
     fn enter(&self, class: Class, method: &str, is_named: bool) -> &Arc<Meter> {
+        let key = Key::of(class, method);
         let new = || {
             self.named.fetch_add(usize::from(is_named), Relaxed);
             Arc::new(Meter::new(class, method))
         };
-        self.chain(class, method)
+        self.chain(key)
             .map(|place| place.get_or_init(new))
-            .find(|meter| meter.is(class, method))
+            .find(|meter| meter.is(key, method))
             // INVARIANT: two entries of each class, `MAX_METHODS`, and one more for each thread that
             // saw the last room at the same time, are fewer than `PLACES`.
             .expect("there are more places than entries")
     }
 
     /// The places where a meter may be, in order.
-    fn chain(&self, class: Class, method: &str) -> impl Iterator<Item = &OnceLock<Arc<Meter>>> {
-        let first = hash(self.seed ^ u64::from(class.raw()), method.as_bytes()) as usize;
+    fn chain(&self, key: Key) -> impl Iterator<Item = &OnceLock<Arc<Meter>>> {
+        let first = key.hash(self.seed) as usize;
         (0..PLACES).map(move |step| &self.places[first.wrapping_add(step) % PLACES])
     }
 }
@@ -129,6 +141,7 @@ impl Table {
 impl Meter {
     fn new(class: Class, method: &str) -> Self {
         Self {
+            key: Key::of(class, method),
             class,
             method: method.into(),
             delivered: Sharded::default(),
@@ -141,8 +154,8 @@ impl Meter {
         }
     }
 
-    fn is(&self, class: Class, method: &str) -> bool {
-        self.class == class && *self.method == *method
+    fn is(&self, key: Key, method: &str) -> bool {
+        self.key == key && (method.len() <= 16 || *self.method == *method)
     }
 
     /// Counts what is under way since then, and on until it ends.
@@ -203,6 +216,31 @@ impl Meter {
     }
 }
 
+impl Key {
+    fn of(class: Class, method: &str) -> Self {
+        let name = method.as_bytes();
+        let class_and_length = (name.len() as u64) << 8 | u64::from(class.raw());
+        let (head, tail) = if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk())
+        {
+            // Up to 16 bytes they overlap.
+            let (head, tail) = (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+            match name.len() {
+                ..=16 => (head, tail),
+                _ => (name[8..].chunks_exact(8).fold(head, mix_in), tail),
+            }
+        } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+            (u32::from_le_bytes(*head).into(), u32::from_le_bytes(*tail).into())
+        } else {
+            (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
+        };
+        Self { class_and_length, head, tail }
+    }
+
+    fn hash(self, seed: u64) -> u64 {
+        mix(mix(seed ^ self.class_and_length, self.head), self.tail)
+    }
+}
+
 impl Counts {
     fn add(&self, outcome: Outcome) {
         self.0[outcome as usize].fetch_add(1, Relaxed);
@@ -230,23 +268,15 @@ impl Drop for Begun {
     }
 }
 
-/// A hash for names of a few bytes, in a few instructions, as it is made for every message.
-fn hash(seed: u64, name: &[u8]) -> u64 {
-    let mix = |state: u64, word: u64| {
-        let product = u128::from(state ^ word) * u128::from(MULTIPLIER);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let start = mix(seed, name.len() as u64);
-    if let Some(last) = name.last_chunk() {
-        // The last eight overlap those before, which costs less than a loop over the rest.
-        let words = name.chunks_exact(8).filter_map(<[u8]>::first_chunk);
-        words.chain([last]).fold(start, |state, word| mix(state, u64::from_le_bytes(*word)))
-    } else if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
-        let word = u64::from(u32::from_le_bytes(*first)) << 32;
-        mix(start, word | u64::from(u32::from_le_bytes(*last)))
-    } else {
-        mix(start, name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
-    }
+/// Adds eight bytes of a name.
+fn mix_in(state: u64, bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(state, |word| mix(state, u64::from_le_bytes(*word)))
+}
+
+/// Spreads what two numbers say over all bits of one.
+fn mix(one: u64, other: u64) -> u64 {
+    let product = u128::from(one ^ other) * u128::from(MULTIPLIER);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// A call that is counted from when it is awaited. One for a name that is no class has no meter.
@@ -300,11 +330,21 @@ mod tests {
     #[test]
     fn each_class_and_method_has_its_meter_and_keeps_it() {
         let table = Table::default();
-        let names = [(5, "a"), (5, "b"), (6, "a"), (5, RAW), (5, "")];
-        let find = |(class, method)| table.meter(Class::of(class), method, || true);
-        let first = names.map(|name| Arc::as_ptr(find(name)));
-        assert_eq!(names.map(|name| Arc::as_ptr(find(name))), first);
-        assert_eq!(table.meters().count(), 4);
+        let long = "x".repeat(40);
+        let other = long.replacen("xxxxxxxx", "xxxxxxxy", 1);
+        let middle = format!("{}y{}", &long[..20], &long[21..]);
+        let names = [(5, "a"), (5, "b"), (6, "a"), (5, "ab"), (5, "ba"), (5, "four"), (5, "fours")];
+        let more = [(5, "sixteen_bytes_ab"), (5, "sixteen_bytes_ba"), (5, &long), (5, &other)];
+        let names: Vec<(u8, &str)> = [&names[..], &more, &[(5, &middle), (5, RAW)]].concat();
+        for round in 1..=2 {
+            for (class, method) in &names {
+                let meter = table.meter(Class::of(*class), method, || true);
+                assert_eq!((meter.class.raw(), &*meter.method), (*class, *method));
+                meter.retried();
+                assert_eq!(meter.retries(), round);
+            }
+        }
+        assert_eq!(table.meters().count(), names.len());
     }
 
     #[test]
