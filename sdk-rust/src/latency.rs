@@ -128,6 +128,12 @@ impl Latency {
         self.nanos = self.nanos.saturating_add(other.nanos);
         self.longest = self.longest.max(other.longest);
     }
+
+    /// How many took less than 2^`power` us, for powers below 32. Powers of two are edges of buckets, so it is exact.
+    #[cfg(any(test, feature = "prometheus"))]
+    pub(crate) fn below(&self, power: u32) -> u64 {
+        self.buckets.iter().take(bucket(1 << power)).sum()
+    }
 }
 
 /// Where a number of microseconds is counted.
@@ -202,6 +208,18 @@ mod tests {
             assert_eq!((bucket(from), bucket(next - 1)), (index, index), "{from}..{next}");
         }
         assert_eq!((start(BUCKETS), bucket(u64::MAX)), (1 << 32, LAST));
+    }
+
+    #[test]
+    fn counts_below_a_power_of_two_are_exact() {
+        let histogram = Histogram::new();
+        let model: Vec<u64> = times().take(5000).collect();
+        model.iter().for_each(|nanos| histogram.record(Duration::from_nanos(*nanos)));
+        let latency = histogram.read();
+        for power in 0..32 {
+            let exact = model.iter().filter(|nanos| *nanos / 1000 < 1 << power).count();
+            assert_eq!(latency.below(power), exact as u64, "2^{power} us");
+        }
     }
 
     #[test]

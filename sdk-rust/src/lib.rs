@@ -35,6 +35,7 @@
 //! - `choice`, `office`, `retry`, `window`: decisions that need no socket and no clock: which router,
 //!   which offices, whether to send a call again, whether to run one;
 //! - `tally`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how programs read it;
+//!   `prometheus`: the same for a scrape, with the feature of that name;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -66,6 +67,8 @@ mod node;
 mod office;
 mod outbox;
 mod outcome;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod registering;
 mod repeated;
 mod requests;

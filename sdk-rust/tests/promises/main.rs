@@ -6,6 +6,8 @@ mod connect;
 mod embedded;
 mod handling;
 mod links;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod stats;
 mod support;
 mod watching;
