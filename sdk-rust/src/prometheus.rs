@@ -213,7 +213,7 @@ const FAMILIES: [Family; 11] = [
     },
     Family {
         name: "switchboard_node_in_flight",
-        help: "Calls under way, and handlers at work.",
+        help: "Calls under way, and handlers that wait for something.",
         labels: METHOD,
         source: Source::Gauge(|method| method.in_flight),
     },

@@ -56,11 +56,15 @@ mod tests {
     #[test]
     fn nothing_is_lost_with_more_threads_than_shards() {
         let counter = Sharded::default();
+        let together = std::sync::Barrier::new(3 * SHARDS);
         std::thread::scope(|scope| {
             for _ in 0..3 * SHARDS {
-                scope.spawn(|| (0..20_000).for_each(|_| counter.add_one()));
+                scope.spawn(|| {
+                    together.wait();
+                    (0..100_000).for_each(|_| counter.add_one());
+                });
             }
         });
-        assert_eq!(counter.sum(), 3 * SHARDS as u64 * 20_000);
+        assert_eq!(counter.sum(), 3 * SHARDS as u64 * 100_000);
     }
 }
