@@ -15,10 +15,10 @@ use crate::args;
 use crate::calls::News;
 use crate::error::{CallError, ForwardError};
 use crate::links::Way;
+use crate::meter::{Meter, counted};
 use crate::node::Node;
 use crate::repeated::Repeated;
 use crate::shared::Shared;
-use crate::tally::{Meter, counted};
 
 /// A call that is sent when it is awaited, from [`Node::call`].
 ///

@@ -17,8 +17,8 @@ use crate::call::{LINK_LOST, Prepared, ttl_units};
 use crate::calls::News;
 use crate::error::CallError;
 use crate::links::Way;
+use crate::meter::{Meter, counted};
 use crate::node::Node;
-use crate::tally::{Meter, counted};
 use crate::watch::Membership;
 
 /// A question to everybody that is sent when it is awaited, from [`Node::collect`].

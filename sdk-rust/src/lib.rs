@@ -34,8 +34,8 @@
 //!   handles and driver;
 //! - `choice`, `office`, `retry`, `window`: decisions that need no socket and no clock: which router,
 //!   which offices, whether to send a call again, whether to run one;
-//! - `tally`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how programs read it;
-//!   `prometheus`: the same for a scrape, with the feature of that name;
+//! - `tally`, `meter`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how
+//!   programs read it; `prometheus`: the same for a scrape, with the feature of that name;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -63,6 +63,7 @@ mod link;
 mod links;
 mod load;
 mod message;
+mod meter;
 mod node;
 mod office;
 mod outbox;

@@ -14,9 +14,9 @@ use crate::calls::{News, Ticket};
 use crate::error::CallError;
 use crate::handlers::HandlerError;
 use crate::links::Way;
+use crate::meter::Meter;
 use crate::retry::{Outcome, Retry, Step};
 use crate::shared::Shared;
-use crate::tally::Meter;
 
 /// A call under way.
 pub(crate) struct Repeated<'a> {

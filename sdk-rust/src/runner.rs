@@ -22,10 +22,11 @@ use crate::error::ForwardError;
 use crate::event::Event;
 use crate::handlers::{Answer, HandlerError, Work};
 use crate::links::InHand;
+use crate::meter::{Begun, Meter, What};
 use crate::node::{Handle, Node};
 use crate::outcome::Outcome;
 use crate::shared::Shared;
-use crate::tally::{Begun, Meter, RAW, What};
+use crate::tally::RAW;
 use crate::window::{Admission, Key, Reply};
 
 /// A message that waits for its handler.

@@ -10,9 +10,10 @@ use crate::call::{Call, Prepared, RawCall};
 use crate::collect::Collect;
 use crate::error::{CallError, ForwardError};
 use crate::message::Message;
+use crate::meter::Meter;
 use crate::node::Node;
 use crate::shared::with_scratch;
-use crate::tally::{Meter, RAW};
+use crate::tally::RAW;
 use crate::target::{Broadcast, Pick, PickOne, To};
 
 impl Node {

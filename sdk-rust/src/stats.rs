@@ -5,10 +5,11 @@ use std::sync::Arc;
 use switchboard_protocol::Class;
 
 use crate::latency::Latency;
+use crate::meter::Meter;
 use crate::node::Node;
 use crate::outcome::Outcomes;
 use crate::shared::Shared;
-use crate::tally::{MAX_METHODS, Meter, Table};
+use crate::tally::{MAX_METHODS, Table};
 use crate::target::To;
 
 /// What a node has done since it was built, from [`Node::stats`].
