@@ -1,0 +1,297 @@
+//! What must hold, whatever happens. The first thing that does not is kept with its time, and ends the
+//! run.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ahash::{AHashMap, AHashSet};
+use switchboard_protocol::control::Master;
+use switchboard_protocol::{Class, Reason, ServiceId};
+
+use super::message::Parcel;
+use super::stage::{MS, SECOND};
+
+/// The books of a run.
+#[derive(Debug)]
+pub struct Checks {
+    /// The first thing that did not hold.
+    pub violation: Option<String>,
+    pub tally: Tally,
+    /// By router: the masters that it named, by epoch, over all its lives.
+    masters: Vec<BTreeMap<u64, (Class, Option<ServiceId>)>>,
+    /// Frames that routers have and that have not ended yet.
+    open: AHashSet<u64>,
+    frames: u64,
+    /// The runs of idempotent calls, by who ran and who called: blocks with a bit per count.
+    runs: AHashMap<(Process, Caller, u64), [u64; BLOCK]>,
+    /// The last number that arrived, by path.
+    arrived: AHashMap<Path, u64>,
+    /// By class: since when two nodes hold its office.
+    overlaps: AHashMap<Class, u64>,
+    /// By caller: for each kind of call the stretches of time in which a path was healthy.
+    healthy: Vec<Vec<VecDeque<(u64, u64)>>>,
+}
+
+/// One life of a node.
+pub type Process = (usize, u64);
+
+/// One incarnation of a source: its id, and the tag of its calls.
+type Caller = (ServiceId, u64);
+
+/// Where order holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Path {
+    pub to: Process,
+    pub from: (ServiceId, u64),
+    pub router: (usize, u64),
+    pub moved: bool,
+}
+
+/// How a frame ended at a router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was written to its target's connection.
+    Delivered,
+    /// It was returned, or would have been if its sender had asked.
+    Bounced(Reason),
+    /// Its source is not its sender's.
+    Refused,
+    /// The router died with it.
+    Died,
+}
+
+/// What happened in a run.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    /// Idempotent calls.
+    pub calls: u64,
+    /// Those that were answered.
+    pub answered: u64,
+    /// Those that failed at their deadline, with a copy that may have been run.
+    pub unknown: u64,
+    /// Those that failed at their deadline and were not run.
+    pub not_run: u64,
+    /// Those that a window may have forgotten.
+    pub outside: u64,
+    /// Those whose caller died.
+    pub abandoned: u64,
+    /// Copies beyond the first of each call.
+    pub repeats: u64,
+    /// Copies that were answered `busy`.
+    pub busy: u64,
+    /// Copies that found their call in progress.
+    pub running: u64,
+    /// Copies that found their call answered.
+    pub again: u64,
+    /// How often a call began to run.
+    pub runs: u64,
+    /// Those runs of a call that had run at another process before.
+    pub runs_elsewhere: u64,
+    /// One-way frames.
+    pub forwards: u64,
+    /// Those that arrived.
+    pub forwards_arrived: u64,
+    /// Frames that a router wrote to their target's connection.
+    pub delivered: u64,
+    /// Frames that a router returned.
+    pub bounced: u64,
+    /// Frames from an id that is not their sender's.
+    pub refused: u64,
+    /// Frames that a router died with.
+    pub died: u64,
+    /// Changes of a master at a router.
+    pub elections: u64,
+    /// Offices taken by a node.
+    pub promotions: u64,
+    /// The longest time in microseconds that two nodes held one office and shared a router.
+    pub overlap: u64,
+    /// Things that went wrong, or were put right.
+    pub faults: u64,
+    /// The most calls that a caller had under way.
+    pub peak_pending: usize,
+    /// The most calls that a window knew.
+    pub peak_window: usize,
+    /// The most frames in a mailbox.
+    pub peak_mailbox: usize,
+}
+
+impl Checks {
+    pub fn new(routers: usize) -> Self {
+        Self {
+            violation: None,
+            tally: Tally::default(),
+            masters: vec![BTreeMap::new(); routers],
+            open: AHashSet::new(),
+            frames: 0,
+            runs: AHashMap::new(),
+            arrived: AHashMap::new(),
+            overlaps: AHashMap::new(),
+            healthy: Vec::new(),
+        }
+    }
+
+    /// Notes that something does not hold.
+    pub fn fail(&mut self, now: u64, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(format!("at {}.{:06} s: {}", now / SECOND, now % SECOND, what()));
+        }
+    }
+
+    pub fn require(&mut self, now: u64, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(now, what);
+        }
+    }
+
+    /// A router named a master.
+    pub fn elected(&mut self, now: u64, router: usize, class: Class, master: Master) {
+        let known = &mut self.masters[router];
+        match known.get(&master.epoch) {
+            Some(same) if *same == (class, master.id) => {}
+            Some((before, id)) => {
+                let text = format!(
+                    "router {router} names two masters in epoch {}: {id:?} of class {before}, {:?} of class {class}",
+                    master.epoch, master.id
+                );
+                self.fail(now, || text);
+            }
+            None => {
+                let last = known.last_key_value().map_or(0, |(epoch, _)| *epoch);
+                known.insert(master.epoch, (class, master.id));
+                // What came before the last few hundred can't come back.
+                if known.len() > 512 {
+                    known.pop_first();
+                }
+                self.tally.elections += 1;
+                self.require(now, master.epoch > last, || {
+                    format!("router {router} goes back from epoch {last} to {}", master.epoch)
+                });
+            }
+        }
+    }
+
+    /// A frame came to a router.
+    pub fn frame(&mut self) -> u64 {
+        self.frames += 1;
+        self.open.insert(self.frames);
+        self.frames
+    }
+
+    /// It ended.
+    pub fn ended(&mut self, now: u64, frame: u64, ending: Ending) {
+        let was_open = self.open.remove(&frame);
+        self.require(now, was_open, || format!("frame {frame} ends twice, now as {ending:?}"));
+        match ending {
+            Ending::Delivered => self.tally.delivered += 1,
+            Ending::Bounced(_) => self.tally.bounced += 1,
+            Ending::Refused => self.tally.refused += 1,
+            Ending::Died => self.tally.died += 1,
+        }
+    }
+
+    /// An idempotent call began to run.
+    pub fn ran(&mut self, now: u64, at: Process, call: &Parcel) {
+        let (tag, count) = (call.call_id >> 40, call.call_id & 0xff_ffff_ffff);
+        let bits = BLOCK as u64 * 64;
+        let block = self.runs.entry((at, (call.source, tag), count / bits)).or_insert([0; BLOCK]);
+        let (word, bit) = ((count % bits / 64) as usize, 1 << (count % 64));
+        let before = block[word] & bit;
+        block[word] |= bit;
+        self.tally.runs += 1;
+        let source = call.source;
+        self.require(now, before == 0, || {
+            format!("node {} runs call {count} of {source} a second time", at.0)
+        });
+    }
+
+    /// A one-way frame arrived.
+    pub fn arrived(&mut self, now: u64, path: Path, number: u64) {
+        self.tally.forwards_arrived += 1;
+        let last = self.arrived.insert(path, number);
+        self.require(now, last.is_none_or(|last| last < number), || {
+            format!("frame {number} arrives behind {last:?} on {path:?}")
+        });
+    }
+
+    /// A process is gone, and what it did can't happen again.
+    pub fn died(&mut self, process: Process) {
+        self.arrived.retain(|path, _| path.to != process);
+    }
+
+    /// Who holds the office of a class at this moment. `most` is how long two may that share a router:
+    /// while the news of a change is on its way.
+    pub fn holders(
+        &mut self,
+        now: u64,
+        class: Class,
+        holders: &[usize],
+        together: bool,
+        most: Option<u64>,
+    ) {
+        if holders.len() < 2 || !together {
+            if let Some(since) = self.overlaps.remove(&class) {
+                self.tally.overlap = self.tally.overlap.max(now - since);
+            }
+            return;
+        }
+        let since = *self.overlaps.entry(class).or_insert(now);
+        if let Some(most) = most {
+            self.require(now, now - since <= most, || {
+                format!(
+                    "nodes {holders:?} have held the office of class {class} together for {} ms",
+                    (now - since) / MS
+                )
+            });
+        }
+    }
+
+    /// For these callers and kinds of call a path was healthy from `since` until now.
+    pub fn healthy(&mut self, caller: usize, kind: usize, since: u64, now: u64) {
+        if self.healthy.len() <= caller {
+            self.healthy.resize(caller + 1, Vec::new());
+        }
+        let kinds = &mut self.healthy[caller];
+        if kinds.len() <= kind {
+            kinds.resize(kind + 1, VecDeque::new());
+        }
+        let stretches = &mut kinds[kind];
+        stretches.push_back((since, now));
+        while stretches.front().is_some_and(|(_, end)| now - end > LONGEST_CALL) {
+            stretches.pop_front();
+        }
+    }
+
+    /// Whether a call had a healthy path for `enough` during its life.
+    pub fn had_a_chance(&self, caller: usize, kind: usize, life: (u64, u64), enough: u64) -> bool {
+        let kinds = self.healthy.get(caller).and_then(|kinds| kinds.get(kind));
+        kinds.into_iter().flatten().any(|(since, until)| {
+            (*until).min(life.1).saturating_sub((*since).max(life.0)) >= enough
+        })
+    }
+
+    /// Nothing may be left at the end.
+    pub fn close(&mut self, now: u64) {
+        let left = self.open.len();
+        self.require(now, left == 0, || format!("{left} frames have come to no end at a router"));
+        let Tally { calls, answered, unknown, not_run, outside, abandoned, .. } = self.tally;
+        let ended = answered + unknown + not_run + outside + abandoned;
+        self.require(now, calls == ended, || format!("{calls} calls, and {ended} ends of calls"));
+    }
+
+    /// Counts the runs of calls that ran at another process as well.
+    pub fn count_runs(&mut self) {
+        let mut calls: AHashMap<(Caller, u64), [u64; BLOCK]> = AHashMap::new();
+        for ((_, caller, number), block) in &self.runs {
+            let ran = calls.entry((*caller, *number)).or_insert([0; BLOCK]);
+            for (ran, word) in ran.iter_mut().zip(block) {
+                self.tally.runs_elsewhere += u64::from((*ran & word).count_ones());
+                *ran |= word;
+            }
+        }
+    }
+}
+
+/// How many words of bits are kept together.
+const BLOCK: usize = 16;
+
+/// No call of the simulation lives for longer.
+pub const LONGEST_CALL: u64 = 10 * SECOND;

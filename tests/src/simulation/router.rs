@@ -1,0 +1,370 @@
+//! A simulated router: the real registry and the real choice of targets, around them sessions with
+//! mailboxes, and connections of which a few frames at a time are on their way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use switchboard_protocol::control::{
+    Control, GoAway, GoAwayReason, Hello, LeftReason, Master, Ping, Refused, Unregistered, Welcome,
+};
+use switchboard_protocol::{Class, Reason, RefusalCode, ServiceId};
+use switchboard_router::policy::{ClassPolicy, Policies};
+use switchboard_router::registry::{Change, Effect, Effects, Handle, Registry};
+use switchboard_router::table::Pick;
+
+use super::checks::Ending;
+use super::message::{End, Message, Parcel, What};
+use super::stage::{Event, MS, RouterTimer, SILENCE, Stage};
+use super::world::{EPOCH, HASH_SLOTS, HASHED};
+
+/// A router, dead or alive.
+pub struct Router {
+    index: usize,
+    /// How often it was started.
+    pub life: u64,
+    pub up: bool,
+    leaving: bool,
+    started: u64,
+    pub registry: Registry<Seat>,
+    pub sessions: BTreeMap<u64, Session>,
+}
+
+/// How the registry knows a session: by its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat(pub u64);
+
+/// A connection as its router sees it.
+#[derive(Debug)]
+pub struct Session {
+    pub ids: Vec<ServiceId>,
+    heard: u64,
+    mailbox: VecDeque<Waiting>,
+    /// Data frames that are on their way.
+    on_the_way: usize,
+}
+
+/// A frame in a mailbox.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    frame: u64,
+    from: u64,
+    parcel: Parcel,
+}
+
+impl Handle for Seat {
+    fn session(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Router {
+    pub fn new(index: usize) -> Self {
+        Self {
+            index,
+            life: 0,
+            up: false,
+            leaving: false,
+            started: 0,
+            registry: Registry::new(policies(), 0, MAX_SERVICES),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    pub fn name(index: usize) -> &'static str {
+        ["north", "south"][index]
+    }
+
+    /// Starts with nothing: routers keep nothing over a restart.
+    pub fn start(&mut self, stage: &mut Stage) {
+        if self.up {
+            return;
+        }
+        let index = self.index;
+        let life = self.life + 1;
+        let registry = Registry::new(policies(), EPOCH + stage.now, MAX_SERVICES);
+        *self = Self { life, up: true, started: stage.now, registry, ..Self::new(index) };
+    }
+
+    pub fn kill(&mut self, stage: &mut Stage, silent: bool) {
+        if !self.up {
+            return;
+        }
+        for session in self.sessions.values() {
+            for waiting in &session.mailbox {
+                stage.checks.ended(stage.now, waiting.frame, Ending::Died);
+            }
+        }
+        let life = self.life;
+        *self = Self { life, ..Self::new(self.index) };
+        for conn in stage.network.held(End::Router, self.index) {
+            stage.close(conn, End::Router, silent);
+        }
+    }
+
+    /// Asks every node to go.
+    pub fn drain(&mut self, stage: &mut Stage, reconnect_after_ms: u32) {
+        if !self.up {
+            return;
+        }
+        self.leaving = true;
+        for conn in self.sessions.keys() {
+            let reason = GoAwayReason::Shutdown;
+            let go = GoAway { reason, reconnect_after_ms: Some(reconnect_after_ms) };
+            control(stage, *conn, Control::GoAway(go));
+        }
+    }
+
+    pub fn receive(&mut self, stage: &mut Stage, conn: u64, message: Message) {
+        if !self.up {
+            stage.close(conn, End::Router, false);
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.heard = stage.now;
+        }
+        match message {
+            Message::Syn => self.accept(stage, conn),
+            Message::Closed => {
+                self.end(stage, conn, LeftReason::Disconnected);
+                stage.close(conn, End::Router, false);
+            }
+            Message::Control(control) => self.answer(stage, conn, *control),
+            Message::Data(parcel) => self.forward(stage, conn, parcel),
+            Message::SynAck | Message::Report(..) => {}
+        }
+    }
+
+    pub fn timer(&mut self, stage: &mut Stage, timer: RouterTimer) {
+        match timer {
+            RouterTimer::Watch { conn } => {
+                let Some(session) = self.sessions.get(&conn) else { return };
+                if stage.now >= session.heard + SILENCE {
+                    self.end(stage, conn, LeftReason::HeartbeatLost);
+                } else {
+                    let at = session.heard + SILENCE;
+                    stage.at(at, self.event(RouterTimer::Watch { conn }));
+                }
+            }
+        }
+    }
+
+    /// Whom a frame of a class would reach.
+    pub fn target(&self, stage: &mut Stage, parcel: &Parcel) -> Option<u64> {
+        let class = Class::of_target(parcel.target)?;
+        let class = self.registry.table().class(class)?;
+        match class.pick(parcel.mode, parcel.target, parcel.key, &mut stage.rng) {
+            Pick::One(member) => Some(member.handle.0),
+            Pick::Everyone | Pick::Nobody(_) => None,
+        }
+    }
+
+    /// A frame has arrived at a node, so there is room for the next.
+    pub fn taken(&mut self, stage: &mut Stage, conn: u64) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.on_the_way = session.on_the_way.saturating_sub(1);
+            session.write(stage, conn);
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.sessions.values().map(|session| session.mailbox.len()).sum()
+    }
+
+    fn event(&self, timer: RouterTimer) -> Event {
+        Event::Router { router: self.index, life: self.life, timer }
+    }
+
+    fn accept(&mut self, stage: &mut Stage, conn: u64) {
+        let session =
+            Session { ids: Vec::new(), heard: stage.now, mailbox: VecDeque::new(), on_the_way: 0 };
+        self.sessions.insert(conn, session);
+        stage.send(conn, End::Node, Message::SynAck);
+        stage.after(SILENCE, self.event(RouterTimer::Watch { conn }));
+    }
+
+    fn answer(&mut self, stage: &mut Stage, conn: u64, message: Control) {
+        if !self.sessions.contains_key(&conn) {
+            return;
+        }
+        match message {
+            Control::Hello(hello) => self.greet(stage, conn, hello),
+            Control::Ping(ping) => {
+                control(stage, conn, Control::Pong(Ping { nonce: ping.nonce }));
+            }
+            Control::Unregister(unregister) => {
+                let (ids, reason) = (unregister.ids, LeftReason::Unregistered);
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.ids.retain(|id| !ids.contains(id));
+                }
+                self.change(stage, Change::Unregister { handle: Seat(conn), ids, reason });
+                let request = unregister.request;
+                control(stage, conn, Control::Unregistered(Unregistered { request }));
+            }
+            _ => {}
+        }
+    }
+
+    fn greet(&mut self, stage: &mut Stage, conn: u64, hello: Hello) {
+        if self.leaving {
+            self.refuse(stage, conn, RefusalCode::Draining);
+            return;
+        }
+        let change = Change::Register {
+            handle: Seat(conn),
+            incarnation: hello.incarnation,
+            services: hello.services,
+            held: 0,
+        };
+        let mut effects = Effects::default();
+        match self.registry.apply(change, &mut effects) {
+            Err(refusal) => self.refuse(stage, conn, refusal.code),
+            Ok(ids) => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.ids.clone_from(&ids);
+                }
+                let masters = ids.iter().filter_map(|id| {
+                    let class = id.class();
+                    let (master, epoch) = self.registry.table().class(class)?.master();
+                    let id = master.and_then(|member| {
+                        ServiceId::from_raw(class.as_target() | member.instance).ok()
+                    });
+                    Some((class, Master { id, epoch }))
+                });
+                let welcome = Welcome {
+                    router: Self::name(self.index).to_owned(),
+                    masters: masters.collect(),
+                    uptime_ms: (stage.now - self.started) / MS,
+                    ids,
+                    ..Welcome::default()
+                };
+                control(stage, conn, Control::Welcome(welcome));
+                self.carry_out(stage, effects);
+                for class in hello.watch {
+                    self.change(stage, Change::Watch { handle: Seat(conn), class });
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, stage: &mut Stage, conn: u64, code: RefusalCode) {
+        let refused =
+            Refused { code: code.raw(), text: String::new(), offset: None, request: None };
+        control(stage, conn, Control::Refused(refused));
+        self.end(stage, conn, LeftReason::Closed);
+    }
+
+    fn change(&mut self, stage: &mut Stage, change: Change<Seat>) {
+        let mut effects = Effects::default();
+        // Only a Register is refused.
+        let _ = self.registry.apply(change, &mut effects);
+        self.carry_out(stage, effects);
+    }
+
+    fn carry_out(&mut self, stage: &mut Stage, effects: Effects<Seat>) {
+        if !effects.before.is_empty() || !effects.after.is_empty() {
+            stage.topology_changed();
+        }
+        for effect in effects.before.into_iter().chain(effects.after) {
+            match effect {
+                Effect::Tell { to, message } => {
+                    if let Control::Event(event) = &message
+                        && let Some(master) = event.master
+                    {
+                        stage.checks.elected(stage.now, self.index, event.class, master);
+                    }
+                    for seat in to.iter() {
+                        control(stage, seat.0, message.clone());
+                    }
+                }
+                Effect::Remove { holder, id } => {
+                    let Some(session) = self.sessions.get_mut(&holder.0) else { continue };
+                    session.ids.retain(|held| *held != id);
+                    if session.ids.is_empty() {
+                        let reason = GoAwayReason::Replaced;
+                        let go = GoAway { reason, reconnect_after_ms: None };
+                        control(stage, holder.0, Control::GoAway(go));
+                        self.end(stage, holder.0, LeftReason::Replaced);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// A session is over: its ids go, and what waits for it is returned.
+    fn end(&mut self, stage: &mut Stage, conn: u64, reason: LeftReason) {
+        let Some(session) = self.sessions.remove(&conn) else { return };
+        stage.topology_changed();
+        stage.close(conn, End::Router, false);
+        let handle = Seat(conn);
+        self.change(stage, Change::Unwatch { handle, class: None });
+        self.change(stage, Change::Unregister { handle, ids: session.ids, reason });
+        for waiting in session.mailbox {
+            self.bounce(stage, waiting, Reason::TargetLost);
+        }
+    }
+
+    fn forward(&mut self, stage: &mut Stage, from: u64, parcel: Parcel) {
+        let frame = stage.checks.frame();
+        let waiting = Waiting { frame, from, parcel };
+        let sender = self.sessions.get(&from);
+        if !sender.is_some_and(|session| session.ids.contains(&parcel.source)) {
+            stage.checks.ended(stage.now, frame, Ending::Refused);
+            return;
+        }
+        match self.target(stage, &parcel) {
+            Some(conn) => self.offer(stage, conn, waiting),
+            None => self.bounce(stage, waiting, Reason::NoInstance),
+        }
+    }
+
+    fn offer(&mut self, stage: &mut Stage, conn: u64, waiting: Waiting) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            let text = "the table names a session that is over";
+            stage.checks.fail(stage.now, || text.to_owned());
+            return;
+        };
+        session.mailbox.push_back(waiting);
+        let peak = &mut stage.checks.tally.peak_mailbox;
+        *peak = (*peak).max(session.mailbox.len());
+        session.write(stage, conn);
+    }
+
+    fn bounce(&mut self, stage: &mut Stage, waiting: Waiting, reason: Reason) {
+        stage.checks.ended(stage.now, waiting.frame, Ending::Bounced(reason));
+        if waiting.parcel.what == What::Call && self.sessions.contains_key(&waiting.from) {
+            stage.send(waiting.from, End::Node, Message::Report(reason, waiting.parcel));
+        }
+    }
+}
+
+impl Session {
+    fn write(&mut self, stage: &mut Stage, conn: u64) {
+        while self.on_the_way < ON_THE_WAY
+            && let Some(waiting) = self.mailbox.pop_front()
+        {
+            self.on_the_way += 1;
+            stage.checks.ended(stage.now, waiting.frame, Ending::Delivered);
+            stage.send(conn, End::Node, Message::Data(waiting.parcel));
+        }
+    }
+}
+
+fn control(stage: &mut Stage, conn: u64, message: Control) {
+    stage.send(conn, End::Node, Message::Control(Box::new(message)));
+}
+
+fn policies() -> Arc<Policies> {
+    let mut policies = Policies::default();
+    let hashed = ClassPolicy { slots: HASH_SLOTS, ..ClassPolicy::default() };
+    policies.classes.insert(HASHED, hashed);
+    Arc::new(policies)
+}
+
+const MAX_SERVICES: usize = 8;
+
+/// How many frames a connection holds; the others wait in the mailbox.
+const ON_THE_WAY: usize = 8;
