@@ -21,6 +21,8 @@ pub struct Caller {
     tag: u64,
     calls: u64,
     forwards: u64,
+    /// The router that each class's frames took last, over which connection.
+    ways: BTreeMap<Class, (Option<usize>, Option<u64>)>,
 }
 
 /// A call under way.
@@ -40,7 +42,7 @@ pub struct Pending {
 impl Caller {
     pub fn new(incarnation: u64) -> Self {
         let tag = (incarnation >> 10 & 0xff_ffff) << 40;
-        Self { pending: BTreeMap::new(), tag, calls: 0, forwards: 0 }
+        Self { pending: BTreeMap::new(), tag, calls: 0, forwards: 0, ways: BTreeMap::new() }
     }
 
     pub fn waits_for(&self, slot: usize) -> bool {
@@ -87,7 +89,7 @@ impl Node {
         self.caller.forwards += 1;
         let parcel = Parcel { body: self.caller.forwards, ..parcel };
         stage.checks.tally.forwards += 1;
-        if let Some(slot) = self.choice.pick(class) {
+        if let Some(slot) = self.way(stage, class) {
             self.data(stage, slot, parcel);
         }
     }
@@ -117,9 +119,26 @@ impl Node {
         self.attempt(stage, call_id);
     }
 
+    /// The router that the frames of a class take. As long as it is there and stays, they take no
+    /// other, or they could overtake each other.
+    fn way(&mut self, stage: &mut Stage, class: Class) -> Option<usize> {
+        let way = self.choice.pick(class);
+        let conn = way.and_then(|slot| self.conn(slot));
+        if let Some(before) = self.caller.ways.insert(class, (way, conn))
+            && let (Some(slot), Some(conn)) = before
+        {
+            let stays = self.conn(slot) == Some(conn) && self.links[slot].come_back.is_none();
+            stage.checks.require(stage.now, way == Some(slot) || !stays, || {
+                format!("the frames for class {class} leave router {slot}, which is there")
+            });
+        }
+        way
+    }
+
     fn attempt(&mut self, stage: &mut Stage, call: u64) {
         let Some(pending) = self.caller.pending.get_mut(&call) else { return };
-        let Some(class) = Class::of_target(pending.parcel.target) else { return };
+        let parcel = pending.parcel;
+        let Some(class) = Class::of_target(parcel.target) else { return };
         pending.attempt += 1;
         if pending.attempt > 1 {
             stage.checks.tally.repeats += 1;
@@ -128,10 +147,9 @@ impl Node {
             true => self.choice.next(class, &pending.tried),
             false => {
                 pending.tried.clear();
-                self.choice.pick(class)
+                self.way(stage, class)
             }
         };
-        let parcel = pending.parcel;
         if let Some(slot) = slot
             && self.data(stage, slot, parcel)
             && let Some(pending) = self.caller.pending.get_mut(&call)
@@ -251,7 +269,10 @@ impl Node {
         let tally = &mut stage.checks.tally;
         match failure {
             Failure::Unknown => tally.unknown += 1,
-            _ => tally.not_run += 1,
+            _ => {
+                tally.not_run += 1;
+                stage.checks.denied(stage.now, &pending.parcel);
+            }
         }
         let (now, caller) = (stage.now, self.index);
         let text = |what: &str| {

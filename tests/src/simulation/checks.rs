@@ -21,8 +21,11 @@ pub struct Checks {
     /// Frames that routers have and that have not ended yet.
     open: AHashSet<u64>,
     frames: u64,
-    /// The runs of idempotent calls, by who ran and who called: blocks with a bit per count.
-    runs: AHashMap<(Process, Caller, u64), [u64; BLOCK]>,
+    /// The calls that ran at each process, and anywhere.
+    ran_at: AHashMap<Process, Calls>,
+    ran: Calls,
+    /// The calls whose callers were told that they were not run.
+    denied: Calls,
     /// The last number that arrived, by path.
     arrived: AHashMap<Path, u64>,
     /// By class: since when two nodes hold its office.
@@ -34,8 +37,9 @@ pub struct Checks {
 /// One life of a node.
 pub type Process = (usize, u64);
 
-/// One incarnation of a source: its id, and the tag of its calls.
-type Caller = (ServiceId, u64);
+/// A set of calls, by source and call id: blocks with a bit for each.
+#[derive(Debug, Default)]
+struct Calls(AHashMap<(ServiceId, u64), [u64; 16]>);
 
 /// Where order holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,7 +126,9 @@ impl Checks {
             masters: vec![BTreeMap::new(); routers],
             open: AHashSet::new(),
             frames: 0,
-            runs: AHashMap::new(),
+            ran_at: AHashMap::new(),
+            ran: Calls::default(),
+            denied: Calls::default(),
             arrived: AHashMap::new(),
             overlaps: AHashMap::new(),
             healthy: Vec::new(),
@@ -190,16 +196,27 @@ impl Checks {
 
     /// An idempotent call began to run.
     pub fn ran(&mut self, now: u64, at: Process, call: &Parcel) {
-        let (tag, count) = (call.call_id >> 40, call.call_id & 0xff_ffff_ffff);
-        let bits = BLOCK as u64 * 64;
-        let block = self.runs.entry((at, (call.source, tag), count / bits)).or_insert([0; BLOCK]);
-        let (word, bit) = ((count % bits / 64) as usize, 1 << (count % 64));
-        let before = block[word] & bit;
-        block[word] |= bit;
         self.tally.runs += 1;
-        let source = call.source;
-        self.require(now, before == 0, || {
-            format!("node {} runs call {count} of {source} a second time", at.0)
+        let (source, call) = (call.source, call.call_id);
+        let again = !self.ran_at.entry(at).or_default().insert(source, call);
+        let elsewhere = !self.ran.insert(source, call) && !again;
+        self.tally.runs_elsewhere += u64::from(elsewhere);
+        self.require(now, !again, || {
+            format!("node {} runs call {call:x} of {source} a second time", at.0)
+        });
+        let denied = self.denied.contains(source, call);
+        self.require(now, !denied, || {
+            format!("call {call:x} of {source} runs after its caller was told that it did not")
+        });
+    }
+
+    /// A caller is told that its call was not run.
+    pub fn denied(&mut self, now: u64, call: &Parcel) {
+        let (source, call) = (call.source, call.call_id);
+        self.denied.insert(source, call);
+        let ran = self.ran.contains(source, call);
+        self.require(now, !ran, || {
+            format!("call {call:x} of {source} ran, and its caller is told that it did not")
         });
     }
 
@@ -214,6 +231,7 @@ impl Checks {
 
     /// A process is gone, and what it did can't happen again.
     pub fn died(&mut self, process: Process) {
+        self.ran_at.remove(&process);
         self.arrived.retain(|path, _| path.to != process);
     }
 
@@ -276,22 +294,32 @@ impl Checks {
         let ended = answered + unknown + not_run + outside + abandoned;
         self.require(now, calls == ended, || format!("{calls} calls, and {ended} ends of calls"));
     }
+}
 
-    /// Counts the runs of calls that ran at another process as well.
-    pub fn count_runs(&mut self) {
-        let mut calls: AHashMap<(Caller, u64), [u64; BLOCK]> = AHashMap::new();
-        for ((_, caller, number), block) in &self.runs {
-            let ran = calls.entry((*caller, *number)).or_insert([0; BLOCK]);
-            for (ran, word) in ran.iter_mut().zip(block) {
-                self.tally.runs_elsewhere += u64::from((*ran & word).count_ones());
-                *ran |= word;
-            }
-        }
+impl Calls {
+    /// Adds a call; false if it is there already.
+    fn insert(&mut self, source: ServiceId, call: u64) -> bool {
+        let (word, bit) = place(call);
+        let block = self.0.entry((source, call / CALLS_PER_BLOCK)).or_default();
+        let before = block[word] & bit;
+        block[word] |= bit;
+        before == 0
+    }
+
+    fn contains(&self, source: ServiceId, call: u64) -> bool {
+        let (word, bit) = place(call);
+        let block = self.0.get(&(source, call / CALLS_PER_BLOCK));
+        block.is_some_and(|block| block[word] & bit != 0)
     }
 }
 
-/// How many words of bits are kept together.
-const BLOCK: usize = 16;
+/// Where in its block a call stands.
+fn place(call: u64) -> (usize, u64) {
+    ((call % CALLS_PER_BLOCK / 64) as usize, 1 << (call % 64))
+}
+
+/// How many calls of a source are kept together.
+const CALLS_PER_BLOCK: u64 = 64 * 16;
 
 /// No call of the simulation lives for longer.
 pub const LONGEST_CALL: u64 = 10 * SECOND;

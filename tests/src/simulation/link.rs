@@ -26,7 +26,7 @@ pub struct Link {
     pings: VecDeque<(u64, u64)>,
     backoff: Backoff,
     /// When a router that asked this node to go wants it back.
-    come_back: Option<u64>,
+    pub come_back: Option<u64>,
     pub last_data: u64,
 }
 
