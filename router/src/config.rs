@@ -38,6 +38,9 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How the router leaves.
     pub drain: Drain,
+    /// Where other routers listen, as nodes should dial them: `host:port` or `unix:/path`. Nodes are
+    /// told of them; this router itself does nothing with them.
+    pub routers: Vec<String>,
     /// The policy of classes that `classes` does not name.
     pub default_class: ClassPolicy,
     /// The classes by name.
@@ -224,6 +227,12 @@ impl Config {
         if self.shards > MAX_SHARDS {
             return wrong("shards", self.shards, format!("is over {MAX_SHARDS}"));
         }
+        for address in &self.routers {
+            if !is_dialled(address) {
+                let rule = "is not an address to dial: write host:port or unix:/path";
+                return wrong("routers", format!("`{address}`"), rule);
+            }
+        }
         self.validate_limits()?;
         self.validate_policy("default_class", &self.default_class)?;
         let mut seen: BTreeMap<u8, &str> = BTreeMap::new();
@@ -324,6 +333,7 @@ impl Config {
         note("limits", self.limits != live, true);
         note("heartbeat", self.heartbeat != new.heartbeat, true);
         note("drain", self.drain != new.drain, true);
+        note("routers", self.routers != new.routers, true);
         note("default_class", self.default_class != new.default_class, true);
         for (name, class) in &new.classes {
             note(&format!("classes.{name}"), self.classes.get(name) != Some(class), true);
@@ -372,6 +382,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             drain: Drain::default(),
+            routers: Vec::new(),
             default_class: ClassPolicy::default(),
             classes: BTreeMap::new(),
         }
@@ -446,6 +457,21 @@ pub(crate) fn parse_admin(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Whether a node can dial this. A name is resolved by the node, so here it is only looked at.
+fn is_dialled(address: &str) -> bool {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return path.starts_with('/');
+    }
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    // An IPv6 address stands in brackets, or nobody could tell where its port begins.
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match v6 {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains([':', '/', '[', ']', ' ']),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 fn read_admin<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
     // The parser names the field by itself only while it reads it.
@@ -481,7 +507,7 @@ const MAX_MAX_FRAME: u32 = 1 << 30;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HashPolicy, Overflow};
+    use crate::policy::{HashPolicy, MasterPolicy, Overflow};
 
     const EXAMPLE: &str = include_str!("../../router.example.yaml");
 
@@ -502,6 +528,7 @@ mod tests {
         assert_eq!(example.classes["dbagent"].policy.slots, 4);
         assert_eq!(example.classes["mailsvr"].policy.hash, HashPolicy::Rendezvous);
         assert_eq!(example.classes["gamesvr"].policy.overflow, Overflow::DropOld);
+        assert_eq!(example.classes["matchsvr"].policy.master, MasterPolicy::Sticky);
         // Every field that a configuration has stands in the example's text.
         let written = serde_yaml::to_string(&example).unwrap();
         for line in written.lines().filter(|line| !line.starts_with("- ")) {
@@ -590,6 +617,24 @@ mod tests {
         assert_eq!(
             value_error("limits: {handshake_timeout_ms: 4294967296}"),
             "limits.handshake_timeout_ms: 4294967296 is too long: 3600000 ms at most"
+        );
+        for address in
+            ["there", "there:0", ":2000", "unix:", "unix:sock", "::1:2000", "[::1]", "a b:1"]
+        {
+            assert_eq!(
+                value_error(&format!("routers: ['{address}']")),
+                format!(
+                    "routers: `{address}` is not an address to dial: write host:port or unix:/path"
+                )
+            );
+        }
+        let fine =
+            "routers: ['north.example:2000', '[::1]:2000', '10.0.0.1:1', 'unix:/run/r.sock']";
+        Config::parse(fine).unwrap().validate().unwrap();
+        let error = parse_error("default_class: {master: highest-id}");
+        assert!(
+            error.contains("unknown variant `highest-id`, expected one of `lowest-id`"),
+            "{error}"
         );
         assert_eq!(
             value_error("listen: []"),

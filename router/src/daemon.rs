@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use switchboard_protocol::control::{Control, GoAway, GoAwayReason};
@@ -14,12 +14,12 @@ use tracing::{info, warn};
 
 use crate::config::{Address, Config, ConfigError, Difference};
 use crate::counters::Counters;
-use crate::forward::local::Local;
+use crate::forward::local::{Local, Published};
 use crate::listener::{self, Dealer, Listener};
 use crate::mailbox::Ending;
 use crate::registrar::{self, Registrar};
 use crate::registry::{Change, Registry};
-use crate::shard;
+use crate::shard::{self, Fence};
 use crate::shared::Shared;
 use crate::{admin, watchdog};
 
@@ -76,14 +76,14 @@ impl Router {
         // One set of counters for each shard, and the last for the control thread.
         let counters: Vec<Arc<Counters>> = (0..=shard_count).map(|_| Arc::default()).collect();
         let (registrar, requests) = Registrar::new();
-        let shared = Arc::new(Shared::new(&config, registrar, counters.clone()));
+        let published = Arc::<Published>::default();
         let (stop, stopped) = watch::channel(false);
         let (accepting, accepts) = watch::channel(true);
 
         let mut threads = Vec::new();
         let mut handles = Vec::new();
         let start = |name: String, counters: &Arc<Counters>| {
-            shard::start(name, shared.published.clone(), counters.clone(), stopped.clone())
+            shard::start(name, published.clone(), counters.clone(), stopped.clone())
         };
         for (number, counters) in counters[..shard_count].iter().enumerate() {
             let shard = start(format!("shard-{number}"), counters)?;
@@ -93,10 +93,12 @@ impl Router {
         let control = start("control".to_owned(), &counters[shard_count])?;
         threads.push(control.thread);
 
+        let all = handles.iter().chain([&control.handle]).cloned().collect();
+        let fence = Fence::new(all);
+        let shared = Arc::new(Shared::new(&config, registrar, counters, published.clone(), fence));
         let policies = shared.settings.load().policies.clone();
         let services = config.limits.max_services_per_session;
-        let registry = Registry::new(policies, epoch_floor(), services);
-        let published = shared.published.clone();
+        let registry = Registry::new(policies, services, rand::random());
         control.handle.spawn(registrar::run(registry, requests, published));
         control.handle.spawn(watchdog::run(shared.clone()));
         let dealer = Dealer::new(handles, shared.clone());
@@ -139,11 +141,11 @@ impl Router {
         new.validate()?;
         let difference = self.config.difference(&new);
         // What needs a restart keeps its old value, and goes on being reported as different.
-        let Config { limits, heartbeat, drain, default_class, classes, .. } = new;
+        let Config { limits, heartbeat, drain, routers, default_class, classes, .. } = new;
         let max_services_per_session = self.config.limits.max_services_per_session;
         let limits = crate::config::Limits { max_services_per_session, ..limits };
         let old = self.config.clone();
-        self.config = Config { limits, heartbeat, drain, default_class, classes, ..old };
+        self.config = Config { limits, heartbeat, drain, routers, default_class, classes, ..old };
         self.shared.take_settings(&self.config);
         let policies = self.shared.settings.load().policies.clone();
         let registrar = self.shared.registrar.clone();
@@ -237,13 +239,6 @@ async fn accept(listener: Listener, dealer: Dealer, mut accepting: watch::Receiv
         }
         _ = accepting.wait_for(|accepting| !accepting) => {}
     }
-}
-
-/// Epochs start at the microseconds since 1970, and grow by one with every change of a master. So they
-/// grow across restarts, unless the clock is set back by more than the router was away.
-fn epoch_floor() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 fn explain(error: &io::Error) -> String {

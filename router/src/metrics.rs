@@ -95,11 +95,27 @@ fn table(shared: &Shared, registry: &Registry) -> Result<(), prometheus::Error> 
         "The epoch of a class's master; it grows whenever the master changes.",
         &["class"],
     )?;
+    let changes = counter(
+        registry,
+        "switchboard_master_changes_total",
+        "Times that a class got another master, or none.",
+        &["class"],
+    )?;
+    let draining = gauge(
+        registry,
+        "switchboard_draining_instances",
+        "Instances that left their class but finish what they have.",
+        &["class"],
+    )?;
+    let leaving = gauge(registry, "switchboard_draining", "1 while the router drains.", &[])?;
+    leaving.with_label_values(&[] as &[&str]).set(shared.is_draining().into());
     let policies = shared.settings.load().policies.clone();
     for class in shared.published.load().classes() {
         let name = policies.name(class.class());
         instances.with_label_values(&[&name]).set(class.count().live.into());
         epoch.with_label_values(&[&name]).set(class.master().1 as i64);
+        changes.with_label_values(&[&name]).inc_by(class.master_changes());
+        draining.with_label_values(&[&name]).set(class.count_draining().into());
     }
     let build = gauge(registry, "switchboard_build_info", "Always 1.", &["version", "router"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION"), &shared.name]).set(1);

@@ -1,5 +1,5 @@
-//! What the configuration says of a class: how its keys spread, and what happens when one of its
-//! mailboxes is full. Every field has a default, so that a router works with no file at all.
+//! What the configuration says of a class: how its keys spread, who is its master, and what happens
+//! when one of its mailboxes is full. Every field has a default, so that a router works with no file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub struct ClassPolicy {
     pub slots: u32,
     /// With `hash: fixed`: a key whose slot is empty goes to the next live one.
     pub walk: bool,
+    /// Who becomes master, and when that changes.
+    pub master: MasterPolicy,
     /// What happens when an instance's mailbox is full.
     pub overflow: Overflow,
     /// A mailbox is full when it holds this many bytes.
@@ -38,6 +40,20 @@ pub enum HashPolicy {
     Rendezvous,
     /// `key % live`: all keys are dealt anew when an instance joins or leaves.
     Modulo,
+}
+
+/// Who becomes master of a class, and when that changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MasterPolicy {
+    /// The lowest live id, at any time: a lower one that joins takes the office.
+    #[default]
+    LowestId,
+    /// The lowest live id when there is none; from then on it stays for as long as it lives.
+    Sticky,
+    /// The one with the lowest reported load when there is none, the lowest id among equals; from then
+    /// on it stays for as long as it lives. Who has not reported a load counts as 0, as for LeastLoaded.
+    LowestLoad,
 }
 
 /// What happens to a frame for a full mailbox. DROPPABLE frames go first under each of them: those that
@@ -73,6 +89,7 @@ impl Default for ClassPolicy {
             hash: HashPolicy::default(),
             slots: 0,
             walk: false,
+            master: MasterPolicy::default(),
             overflow: Overflow::default(),
             high_water_bytes: 1 << 20,
             stall_timeout_ms: 5_000,

@@ -2,6 +2,7 @@
 //! are waiting, and sends what follows from them.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use switchboard_protocol::control::{Control, Registered, Welcome};
 use switchboard_protocol::{RefusalCode, ServiceId};
@@ -139,14 +140,17 @@ impl Made {
         let Request { change, greeting, answer } = request;
         self.changed |= !matches!(change, Change::Watch { .. } | Change::Unwatch { .. });
         let mut effects = Effects::default();
-        let result = registry.apply(change, &mut effects);
+        let result = registry.apply(change, now_us(), &mut effects);
         if let (Ok(ids), Some((mailbox, greeting))) = (&result, greeting) {
             mailbox.regain(ids);
             let ids = ids.clone();
             match greeting {
                 Greeting::Welcome(welcome) => {
                     // Nobody else knows this mailbox before the table is published: none overtakes.
-                    let welcome = Control::Welcome(Welcome { ids, ..*welcome });
+                    let classes = ids.iter().map(|id| id.class());
+                    let master = |class| Some((class, registry.master(class)?));
+                    let masters = classes.filter_map(master).collect();
+                    let welcome = Control::Welcome(Welcome { ids, masters, ..*welcome });
                     mailbox.push_quietly(&welcome.to_frame().to_bytes(), out);
                     out.mark_dirty(mailbox);
                 }
@@ -176,6 +180,12 @@ impl Made {
         }
         out.flush();
     }
+}
+
+/// The clock that epochs follow. Before 1970 they only count.
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 fn carry_out(effect: Effect<Arc<Mailbox>>, out: &mut Outgoing) {

@@ -3,15 +3,24 @@
 //! A pure state machine: it takes one [`Change`] at a time, alters its working copy of the table, and
 //! answers with what has to be told to whom, before and after the copy is published. It knows no
 //! socket, no clock and no task; the registrar runs it.
+//!
+//! - `election`: who becomes master of a class.
+
+mod election;
+#[cfg(test)]
+mod model;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use switchboard_protocol::control::{
     Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
 };
 use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
+use self::election::Office;
 use crate::policy::Policies;
 use crate::table::{ClassTable, Member, Table};
 
@@ -44,12 +53,22 @@ pub enum Change<H> {
         /// Why.
         reason: LeftReason,
     },
+    /// A session gives ids up, but is still reached by what is sent to them by number, until it
+    /// unregisters them, ends, or another session registers them.
+    Drain {
+        /// The session.
+        handle: H,
+        /// What it gives up.
+        ids: Vec<ServiceId>,
+    },
     /// A session wants to hear of a class.
     Watch {
         /// The session.
         handle: H,
         /// The class.
         class: Class,
+        /// Without the picture of the class as it is.
+        changes_only: bool,
     },
     /// A session wants to hear no more.
     Unwatch {
@@ -99,6 +118,26 @@ pub enum Effect<H> {
     },
 }
 
+/// What happened to a class before its master is looked at.
+#[derive(Debug)]
+enum Turn<H> {
+    /// Someone joined.
+    Joined(Office),
+    /// A session took the id of another one.
+    Displaced {
+        /// What it took out.
+        old: Member<H>,
+        /// Who has come.
+        joiner: Office,
+        /// Both are of one start of one program.
+        same_program: bool,
+    },
+    /// A member was taken out.
+    Left(Member<H>),
+    /// The policy may be another one.
+    Reload,
+}
+
 /// Why a change is not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -118,14 +157,17 @@ pub struct Registry<H> {
     metadata: BTreeMap<ServiceId, BTreeMap<String, String>>,
     watchers: BTreeMap<Class, Arc<Vec<H>>>,
     next_assigned: BTreeMap<Class, u32>,
+    /// What the masters claimed that have a claim.
+    claims: BTreeMap<Class, u64>,
     epoch: u64,
     max_services: usize,
+    rng: SmallRng,
 }
 
 impl<H: Handle> Registry<H> {
-    /// An empty registry. Epochs start above `epoch`: a router passes a clock reading, so that they
-    /// grow across its restarts.
-    pub fn new(policies: Arc<Policies>, epoch: u64, max_services: usize) -> Self {
+    /// An empty registry. `seed` decides where it begins to assign instances: two routers rarely assign
+    /// the same.
+    pub fn new(policies: Arc<Policies>, max_services: usize, seed: u64) -> Self {
         Self {
             table: Table::default(),
             policies,
@@ -133,8 +175,10 @@ impl<H: Handle> Registry<H> {
             metadata: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_assigned: BTreeMap::new(),
-            epoch,
+            claims: BTreeMap::new(),
+            epoch: 0,
             max_services,
+            rng: SmallRng::seed_from_u64(seed),
         }
     }
 
@@ -148,23 +192,38 @@ impl<H: Handle> Registry<H> {
         &self.policies
     }
 
-    /// Makes one change. Register answers with its ids, in the order of its services.
+    /// The master of a class that has, or had, one.
+    pub fn master(&self, class: Class) -> Option<Master> {
+        let (master, epoch) = self.table.class(class)?.master();
+        let id = master.and_then(|member| id_of(class, member.instance));
+        Some(Master { id, epoch })
+    }
+
+    /// Makes one change. Register answers with its ids, in the order of its services. Epochs follow
+    /// `now_us`, the microseconds since 1970, but grow with each election even where it does not.
     pub fn apply(
         &mut self,
         change: Change<H>,
+        now_us: u64,
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
             Change::Register { handle, incarnation, services, held } => {
-                return self.register(&handle, incarnation, services, held, effects);
+                return self.register(&handle, incarnation, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
-                self.unregister(&handle, &ids, reason, effects);
+                self.unregister(&handle, &ids, reason, now_us, effects);
             }
-            Change::Watch { handle, class } => self.watch(handle, class, effects),
+            Change::Drain { handle, ids } => self.drain(&handle, &ids, now_us, effects),
+            Change::Watch { handle, class, changes_only } => {
+                if !changes_only {
+                    self.picture(&handle, class, effects);
+                }
+                self.watch(handle, class);
+            }
             Change::Unwatch { handle, class } => self.unwatch(&handle, class),
             Change::Load { handle, load } => self.load(&handle, load)?,
-            Change::Policies(policies) => self.take_policies(policies),
+            Change::Policies(policies) => self.take_policies(policies, now_us, effects),
         }
         Ok(Vec::new())
     }
@@ -175,29 +234,38 @@ impl<H: Handle> Registry<H> {
         incarnation: u64,
         services: Vec<Service>,
         held: usize,
+        now_us: u64,
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
-        if held + services.len() > self.max_services {
-            return Err(Refusal::new(
-                RefusalCode::LimitExceeded,
-                format!("a session may register {} services at most", self.max_services),
-            ));
+        if services.len() > self.max_services {
+            return Err(self.too_many_services());
         }
         // Everything is checked before anything is changed, so that a refusal leaves no trace.
         let mut ids: Vec<ServiceId> = Vec::with_capacity(services.len());
         for service in &services {
             check_metadata(service)?;
             let id = self.resolve(service, &ids)?;
-            self.admit(handle, id, incarnation)?;
+            self.admit(handle, id, incarnation, service.assigned)?;
             if ids.contains(&id) {
                 return Err(self.already_registered(id));
             }
             ids.push(id);
         }
+        // What it drains and takes up again, it holds already.
+        let again = ids.iter().filter(|id| self.drains(handle, **id)).count();
+        if held + ids.len() - again.min(held) > self.max_services {
+            return Err(self.too_many_services());
+        }
         for (id, service) in ids.iter().zip(services) {
-            self.join(handle, *id, incarnation, service, effects);
+            self.join(handle, *id, incarnation, service, now_us, effects);
         }
         Ok(ids)
+    }
+
+    fn drains(&self, handle: &H, id: ServiceId) -> bool {
+        let draining = self.table.class(id.class());
+        let draining = draining.and_then(|class| class.draining(id.instance().raw()));
+        draining.is_some_and(|member| member.handle.session() == handle.session())
     }
 
     /// The id that a service asks for, by number or by the class's name; a free one if it leaves the
@@ -232,7 +300,8 @@ impl<H: Handle> Registry<H> {
     fn assign(&mut self, class: Class, taken: &[ServiceId]) -> Result<ServiceId, Refusal> {
         let first = Instance::FIRST_ASSIGNED.raw();
         let range = Instance::MAX.raw() - first + 1;
-        let next = self.next_assigned.entry(class).or_insert(0);
+        let rng = &mut self.rng;
+        let next = self.next_assigned.entry(class).or_insert_with(|| rng.random_range(0..range));
         for _ in 0..range {
             let instance = first + *next % range;
             *next = next.wrapping_add(1);
@@ -251,13 +320,33 @@ impl<H: Handle> Registry<H> {
     }
 
     /// Whether a session may take an id, from another one if need be: the newest incarnation wins.
-    fn admit(&self, handle: &H, id: ServiceId, incarnation: u64) -> Result<(), Refusal> {
-        let Some(holder) = self.table.find(id) else { return Ok(()) };
-        if holder.handle.session() == handle.session() {
+    /// An id that its holder drains is free, but not for a node that came by it by chance: answers to the
+    /// holder's calls are still on their way.
+    fn admit(
+        &self,
+        handle: &H,
+        id: ServiceId,
+        incarnation: u64,
+        assigned: bool,
+    ) -> Result<(), Refusal> {
+        let Some(class) = self.table.class(id.class()) else { return Ok(()) };
+        let Some(holder) = class.find(id.instance().raw()) else { return Ok(()) };
+        let own = holder.handle.session() == handle.session();
+        let draining = class.member(id.instance().raw()).is_none();
+        if own && !draining {
             return Err(self.already_registered(id));
         }
         let held = self.incarnations.get(&id.raw()).copied().unwrap_or(0);
-        if incarnation < held {
+        if assigned && !own && incarnation != held {
+            return Err(Refusal::new(
+                RefusalCode::IdTaken,
+                format!(
+                    "{} is held by another node here; ask for instance 0 and use what is assigned",
+                    self.policies.id_name(id)
+                ),
+            ));
+        }
+        if !draining && incarnation < held {
             return Err(Refusal::new(
                 RefusalCode::OutdatedIncarnation,
                 format!(
@@ -275,31 +364,36 @@ impl<H: Handle> Registry<H> {
         id: ServiceId,
         incarnation: u64,
         service: Service,
+        now_us: u64,
         effects: &mut Effects<H>,
     ) {
-        let member = Member::new(id.instance().raw(), service.weight, handle.clone());
+        let instance = id.instance().raw();
+        let member = Member::new(instance, service.weight, handle.clone());
         let displaced = self.class_mut(id.class()).insert(member);
-        self.incarnations.insert(id.raw(), incarnation);
+        let before = self.incarnations.insert(id.raw(), incarnation);
         self.metadata.remove(&id);
         if !service.metadata.is_empty() {
             self.metadata.insert(id, service.metadata.clone());
         }
         let mut event = Event::of(id.class());
         event.joined.push(Joined { id, metadata: service.metadata });
-        if let Some(displaced) = displaced {
-            event.left.push(Left { id, reason: LeftReason::Replaced });
-            let message = Replaced { ids: vec![id] };
-            let holder = displaced.handle.clone();
-            let told = Effect::Tell {
-                to: Arc::new(vec![holder.clone()]),
-                message: Control::Replaced(message),
-            };
-            effects.before.push(told);
-            effects.after.push(Effect::Remove { holder, id });
-            self.elect(id.class(), Some(displaced), &mut event, effects);
-        } else {
-            self.elect(id.class(), None, &mut event, effects);
-        }
+        let same_program = before == Some(incarnation);
+        let joiner = Office { instance, claim: service.master_since };
+        let turn = match displaced {
+            Some(displaced) => {
+                event.left.push(Left { id, reason: LeftReason::Replaced });
+                let holder = displaced.handle.clone();
+                let told = Effect::Tell {
+                    to: Arc::new(vec![holder.clone()]),
+                    message: Control::Replaced(Replaced { ids: vec![id] }),
+                };
+                effects.before.push(told);
+                effects.after.push(Effect::Remove { holder, id });
+                Turn::Displaced { old: displaced, joiner, same_program }
+            }
+            None => Turn::Joined(joiner),
+        };
+        self.elect(id.class(), turn, now_us, &mut event, effects);
         self.announce(event, effects);
     }
 
@@ -308,63 +402,114 @@ impl<H: Handle> Registry<H> {
         handle: &H,
         ids: &[ServiceId],
         reason: LeftReason,
+        now_us: u64,
         effects: &mut Effects<H>,
     ) {
         for &id in ids {
-            // INVARIANT: a removal names its session, so a late goodbye never evicts the newcomer.
-            let holder = self.table.find(id).map(|member| member.handle.session());
-            if holder != Some(handle.session()) {
-                continue;
+            if self.drains(handle, id) {
+                // Whoever watches was told when it began.
+                self.class_mut(id.class()).forget(id.instance().raw());
+                self.incarnations.remove(&id.raw());
+            } else if self.holds(handle, id) {
+                let removed = self.class_mut(id.class()).remove(id.instance().raw());
+                self.incarnations.remove(&id.raw());
+                self.left(id, removed, reason, now_us, effects);
             }
-            let removed = self.class_mut(id.class()).remove(id.instance().raw());
-            self.incarnations.remove(&id.raw());
-            self.metadata.remove(&id);
-            let mut event = Event::of(id.class());
-            event.left.push(Left { id, reason });
-            self.elect(id.class(), removed, &mut event, effects);
-            self.announce(event, effects);
         }
     }
 
-    /// Names the lowest live id master. `gone` is the member that a change took out or displaced.
+    /// The incarnation stays, for as long as the id is reached.
+    fn drain(&mut self, handle: &H, ids: &[ServiceId], now_us: u64, effects: &mut Effects<H>) {
+        for &id in ids {
+            if self.holds(handle, id) {
+                let removed = self.class_mut(id.class()).drain(id.instance().raw());
+                self.left(id, removed, LeftReason::Unregistered, now_us, effects);
+            }
+        }
+    }
+
+    /// INVARIANT: a removal names its session, so a late goodbye never evicts the newcomer.
+    fn holds(&self, handle: &H, id: ServiceId) -> bool {
+        let member = self.table.class(id.class());
+        let member = member.and_then(|class| class.member(id.instance().raw()));
+        member.is_some_and(|member| member.handle.session() == handle.session())
+    }
+
+    /// After a member was taken out.
+    fn left(
+        &mut self,
+        id: ServiceId,
+        removed: Option<Member<H>>,
+        reason: LeftReason,
+        now_us: u64,
+        effects: &mut Effects<H>,
+    ) {
+        let Some(removed) = removed else { return };
+        self.metadata.remove(&id);
+        let mut event = Event::of(id.class());
+        event.left.push(Left { id, reason });
+        self.elect(id.class(), Turn::Left(removed), now_us, &mut event, effects);
+        self.announce(event, effects);
+    }
+
+    /// Names the master that a class has now, after the turn that things took, and tells those whom it
+    /// concerns if it is another.
     fn elect(
         &mut self,
         class: Class,
-        gone: Option<Member<H>>,
+        turn: Turn<H>,
+        now_us: u64,
         event: &mut Event,
         effects: &mut Effects<H>,
     ) {
-        let epoch = self.epoch + 1;
+        let claim = self.claims.get(&class).copied().unwrap_or(0);
         let table = self.class_mut(class);
-        let lowest = table.members().next().map(|member| (member.instance, member.handle.clone()));
-        let old = table.master().0.map(|member| (member.instance, member.handle.clone()));
-        // A master that the change took out is not in the table any more, but it was one.
-        let old = match gone {
-            Some(gone) if old.as_ref().is_none_or(|(instance, _)| *instance == gone.instance) => {
-                Some((gone.instance, gone.handle))
+        let seat = |member: &Member<H>| (member.instance, member.handle.clone());
+        let seated = table.master().0.map(seat);
+        let office = |(instance, _): &(u32, H)| Office { instance: *instance, claim };
+        // Who was master before, whether it is there still, and who has come.
+        let (old, present, joiner, is_told) = match turn {
+            Turn::Reload => (seated.clone(), seated.as_ref().map(office), None, true),
+            Turn::Joined(joiner) => {
+                (seated.clone(), seated.as_ref().map(office), Some(joiner), true)
             }
-            _ => old,
+            // A master that left is not in the table any more, but it was one.
+            Turn::Left(gone) => match seated {
+                Some(seated) => (Some(seated.clone()), Some(office(&seated)), None, true),
+                None => (Some(seat(&gone)), None, None, true),
+            },
+            // The office stays with a program that only changes its session.
+            Turn::Displaced { old, joiner, same_program } => match seated {
+                Some(seated) if seated.0 == old.instance => {
+                    let present = same_program.then(|| office(&seated));
+                    (Some(seat(&old)), present, Some(joiner), false)
+                }
+                seated => (seated.clone(), seated.as_ref().map(office), Some(joiner), true),
+            },
         };
-        let identity = |member: &Option<(u32, H)>| {
-            member.as_ref().map(|(instance, handle)| (*instance, handle.session()))
+        let elected = election::elect(table, present, joiner);
+        let new = elected.and_then(|office| table.member(office.instance)).map(seat);
+        match elected.map(|office| office.claim) {
+            None | Some(0) => self.claims.remove(&class),
+            Some(claim) => self.claims.insert(class, claim),
         };
-        if identity(&lowest) == identity(&old) {
+        let identity = |seat: &Option<(u32, H)>| {
+            seat.as_ref().map(|(instance, handle)| (*instance, handle.session()))
+        };
+        if identity(&new) == identity(&old) {
             return;
         }
-        table.set_master(lowest.as_ref().map(|(instance, _)| *instance), epoch);
+        let epoch = self.epoch.saturating_add(1).max(now_us);
+        self.class_mut(class).set_master(elected.map(|office| office.instance), epoch);
         self.epoch = epoch;
-        let id = lowest.as_ref().and_then(|(instance, _)| {
-            Instance::new(*instance).ok().map(|instance| ServiceId::new(class, instance))
-        });
+        let id = elected.and_then(|office| id_of(class, office.instance));
         let master = Master { id, epoch };
         event.master = Some(master);
         // ORDER: the old master hears first that it is none, then the new one that it is, and both
-        // before the table is published, so before any frame that follows from it.
+        // before the table is published, so before any frame that follows from it. Who lost its id to
+        // another session is told Replaced, which says it all.
         let told = Event { master: Some(master), ..Event::of(class) };
-        // Who lost its id to a newer incarnation is told Replaced, which says it all; the event would
-        // name the id that it knows as its own.
-        let old = old.filter(|(instance, _)| Some(*instance) != lowest.as_ref().map(|new| new.0));
-        for (_, handle) in old.into_iter().chain(lowest) {
+        for (_, handle) in old.filter(|_| is_told).into_iter().chain(new) {
             let message = Control::Event(told.clone());
             effects.before.push(Effect::Tell { to: Arc::new(vec![handle]), message });
         }
@@ -377,14 +522,14 @@ impl<H: Handle> Registry<H> {
         }
     }
 
-    fn watch(&mut self, handle: H, class: Class, effects: &mut Effects<H>) {
+    /// Tells a session of a class as it is.
+    fn picture(&self, handle: &H, class: Class, effects: &mut Effects<H>) {
         let to = Arc::new(vec![handle.clone()]);
         let mut part = Event { snapshot: true, ..Event::of(class) };
         let mut bytes = 0;
         if let Some(table) = self.table.class(class) {
             for member in table.members() {
-                let Ok(instance) = Instance::new(member.instance) else { continue };
-                let id = ServiceId::new(class, instance);
+                let Some(id) = id_of(class, member.instance) else { continue };
                 let metadata = self.metadata.get(&id).cloned().unwrap_or_default();
                 bytes += JOINED_BYTES + metadata_bytes(&metadata);
                 part.joined.push(Joined { id, metadata });
@@ -395,14 +540,13 @@ impl<H: Handle> Registry<H> {
                     effects.after.push(Effect::Tell { to: to.clone(), message });
                 }
             }
-            let (master, epoch) = table.master();
-            let id = master
-                .and_then(|member| Instance::new(member.instance).ok())
-                .map(|instance| ServiceId::new(class, instance));
-            part.master = Some(Master { id, epoch });
+            part.master = self.master(class);
         }
         part.complete = true;
         effects.after.push(Effect::Tell { to, message: Control::Event(part) });
+    }
+
+    fn watch(&mut self, handle: H, class: Class) {
         let watchers = Arc::make_mut(self.watchers.entry(class).or_default());
         if watchers.iter().all(|watcher| watcher.session() != handle.session()) {
             watchers.push(handle);
@@ -433,18 +577,32 @@ impl<H: Handle> Registry<H> {
         }
     }
 
-    fn take_policies(&mut self, policies: Arc<Policies>) {
+    /// A class that is for the lowest id now gets it as its master at once; under the other policies the
+    /// present master stays.
+    fn take_policies(&mut self, policies: Arc<Policies>, now_us: u64, effects: &mut Effects<H>) {
         let classes: Vec<Class> = self.table.classes().map(ClassTable::class).collect();
         self.policies = policies;
         for class in classes {
             let policy = self.policies.of(class).clone();
             self.class_mut(class).set_policy(Arc::new(policy));
+            let mut event = Event::of(class);
+            self.elect(class, Turn::Reload, now_us, &mut event, effects);
+            if event.master.is_some() {
+                self.announce(event, effects);
+            }
         }
     }
 
     fn class_mut(&mut self, class: Class) -> &mut ClassTable<H> {
         let policies = &self.policies;
         self.table.class_mut(class, || ClassTable::new(class, Arc::new(policies.of(class).clone())))
+    }
+
+    fn too_many_services(&self) -> Refusal {
+        Refusal::new(
+            RefusalCode::LimitExceeded,
+            format!("a session may register {} services at most", self.max_services),
+        )
     }
 
     fn already_registered(&self, id: ServiceId) -> Refusal {
@@ -479,6 +637,10 @@ impl<H> Default for Effects<H> {
     }
 }
 
+fn id_of(class: Class, instance: u32) -> Option<ServiceId> {
+    Instance::new(instance).ok().map(|instance| ServiceId::new(class, instance))
+}
+
 fn check_metadata(service: &Service) -> Result<(), Refusal> {
     let bytes = metadata_bytes(&service.metadata);
     if bytes > MAX_METADATA {
@@ -503,6 +665,9 @@ const JOINED_BYTES: usize = 16;
 mod tests {
     use super::*;
 
+    /// A clock that stands still: epochs grow by one.
+    const NOW: u64 = 101;
+
     /// A session with this number.
     impl Handle for u64 {
         fn session(&self) -> u64 {
@@ -513,7 +678,7 @@ mod tests {
     fn registry() -> Registry<u64> {
         let mut policies = Policies::default();
         policies.names.insert(Class::of(5), "matchsvr".to_owned());
-        Registry::new(Arc::new(policies), 100, 8)
+        Registry::new(Arc::new(policies), 8, 1)
     }
 
     fn id(text: &str) -> ServiceId {
@@ -529,21 +694,21 @@ mod tests {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
         let change = Change::Register { handle, incarnation, services, held: 0 };
-        (registry.apply(change, &mut effects), effects)
+        (registry.apply(change, NOW, &mut effects), effects)
     }
 
     fn leave(registry: &mut Registry<u64>, handle: u64, text: &str) -> Effects<u64> {
         let mut effects = Effects::default();
         let reason = LeftReason::Disconnected;
         let change = Change::Unregister { handle, ids: vec![id(text)], reason };
-        registry.apply(change, &mut effects).unwrap();
+        registry.apply(change, NOW, &mut effects).unwrap();
         effects
     }
 
     fn watch(registry: &mut Registry<u64>, handle: u64, class: u8) -> Vec<(u64, Event)> {
         let mut effects = Effects::default();
-        let change = Change::Watch { handle, class: Class::of(class) };
-        registry.apply(change, &mut effects).unwrap();
+        let change = Change::Watch { handle, class: Class::of(class), changes_only: false };
+        registry.apply(change, NOW, &mut effects).unwrap();
         events(&effects.after)
     }
 
@@ -646,7 +811,7 @@ mod tests {
         assert_eq!(event.master, None, "5.1 is master still");
 
         let mut effects = Effects::default();
-        registry.apply(Change::Unwatch { handle: 9, class: None }, &mut effects).unwrap();
+        registry.apply(Change::Unwatch { handle: 9, class: None }, NOW, &mut effects).unwrap();
         let effects = leave(&mut registry, 2, "5.2");
         assert!(effects.after.is_empty(), "nobody watches any more");
     }
@@ -658,7 +823,7 @@ mod tests {
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
         let change = Change::Register { handle: 1, incarnation: 1, services, held: 0 };
-        registry.apply(change, &mut Effects::default()).unwrap();
+        registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
         assert_eq!(sizes, [2_048, 2_048, 904]);
@@ -672,7 +837,7 @@ mod tests {
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
             let change = Change::Register { handle, incarnation: 1, services, held: 0 };
-            registry.apply(change, &mut Effects::default()).unwrap()[0]
+            registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
         assert!(first.instance().is_assigned());
@@ -696,7 +861,7 @@ mod tests {
         let mut refusal = |service: Service, held| {
             let change =
                 Change::Register { handle: 1, incarnation: 1, services: vec![service], held };
-            let refusal = registry.apply(change, &mut Effects::default()).unwrap_err();
+            let refusal = registry.apply(change, NOW, &mut Effects::default()).unwrap_err();
             (refusal.code, refusal.text)
         };
         let named = |class: &str, instance| Service {
@@ -755,9 +920,10 @@ mod tests {
         let published = registry.table().clone();
         let load = Load { id: id("5.1"), load: 7 };
         let mut effects = Effects::default();
-        let refusal = registry.apply(Change::Load { handle: 2, load }, &mut effects).unwrap_err();
+        let refusal =
+            registry.apply(Change::Load { handle: 2, load }, NOW, &mut effects).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::NotRegistered);
-        registry.apply(Change::Load { handle: 1, load }, &mut effects).unwrap();
+        registry.apply(Change::Load { handle: 1, load }, NOW, &mut effects).unwrap();
         assert_eq!(
             published.find(id("5.1")).unwrap().load(),
             7,
@@ -774,7 +940,7 @@ mod tests {
         let mut policies = Policies::clone(registry.policies());
         policies.default.slots = 2;
         let change = Change::Policies(Arc::new(policies));
-        registry.apply(change, &mut Effects::default()).unwrap();
+        registry.apply(change, NOW, &mut Effects::default()).unwrap();
         assert_eq!(registry.table().class(Class::of(5)).unwrap().count().slots, 1);
     }
 }

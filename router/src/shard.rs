@@ -24,6 +24,31 @@ pub(crate) struct Shard {
     pub thread: JoinHandle<()>,
 }
 
+/// All threads that forward, as one to wait for.
+#[derive(Debug)]
+pub(crate) struct Fence(Box<[Handle]>);
+
+impl Fence {
+    /// A fence across these threads.
+    pub(crate) fn new(threads: Vec<Handle>) -> Self {
+        Self(threads.into())
+    }
+
+    /// Waits until every thread has finished what it was at, and run every task that was ready to run
+    /// then. A thread looks at the table anew for each batch, so none forwards any more by a table that
+    /// was published before; and whoever had been woken to offer a frame again has done so.
+    pub(crate) async fn pass(&self) {
+        // A task from outside runs behind those that came from outside before; having yielded, it runs
+        // behind those that the thread itself had found ready.
+        let pass = |thread: &Handle| thread.spawn(tokio::task::yield_now());
+        let passing: Vec<_> = self.0.iter().map(pass).collect();
+        for passed in passing {
+            // A thread that has ended forwards nothing.
+            let _ = passed.await;
+        }
+    }
+}
+
 /// Starts a thread that runs tasks with tools of its own until `stop` says so.
 pub(crate) fn start(
     name: String,

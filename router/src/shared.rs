@@ -1,7 +1,7 @@
 //! What all threads of a router share, and the few numbers in it that change while it runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use crate::forward::local::Published;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
+use crate::shard::Fence;
 use crate::watchdog::Watchdog;
 
 /// Shared by all threads.
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub name: String,
     pub settings: ArcSwap<Settings>,
     pub published: Arc<Published>,
+    pub fence: Fence,
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
@@ -36,31 +38,44 @@ pub(crate) struct Settings {
     pub limits: Limits,
     pub heartbeat: Heartbeat,
     pub drain: Drain,
+    /// Where other routers listen.
+    pub routers: Vec<String>,
     pub policies: Arc<Policies>,
 }
 
-/// Coarse time: cheap to read on every read from a socket. It is the time in which the router ran: while
-/// the machine sleeps or the process is stopped, nobody can be heard, and nobody is silent.
+/// The time in which the router ran: while the machine sleeps or the process is stopped, nobody can be
+/// heard, and nobody is silent. Signs of life are noted to the millisecond; all else goes by ticks, which
+/// are cheap to read and up to one behind.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    /// What the start is ago, as it was last looked at.
-    seen: AtomicU32,
+    /// What the start is ago, as it was last looked at, in milliseconds.
+    seen: AtomicU64,
+    /// How much of that the router did not run.
+    lost: AtomicU64,
     tick: AtomicU32,
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config, registrar: Registrar, counters: Vec<Arc<Counters>>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        registrar: Registrar,
+        counters: Vec<Arc<Counters>>,
+        published: Arc<Published>,
+        fence: Fence,
+    ) -> Self {
         Self {
             name: config.name.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
-            published: Arc::default(),
+            published,
+            fence,
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),
             clock: Clock {
                 start: Instant::now(),
-                seen: AtomicU32::new(0),
+                seen: AtomicU64::new(0),
+                lost: AtomicU64::new(0),
                 tick: AtomicU32::new(0),
             },
             counters,
@@ -97,25 +112,46 @@ impl Settings {
             limits: config.limits,
             heartbeat: config.heartbeat,
             drain: config.drain,
+            routers: config.routers.clone(),
             policies: Arc::new(config.policies()),
         }
     }
 }
 
 impl Clock {
+    /// How long the router has been up.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
     /// Ticks since the start.
     #[inline]
     pub(crate) fn now(&self) -> u32 {
         self.tick.load(Relaxed)
     }
 
+    /// Milliseconds since the start. What has been lost since the watchdog looked last is in it, so two
+    /// readings are never further apart than the real times are.
+    #[inline]
+    pub(crate) fn now_ms(&self) -> u64 {
+        let elapsed = self.start.elapsed().as_millis() as u64;
+        elapsed.saturating_sub(self.lost.load(Relaxed))
+    }
+
     /// Moves on to the present. Only the watchdog does.
     pub(crate) fn advance(&self) -> u32 {
-        let seen = (self.start.elapsed().as_millis() / TICK.as_millis()) as u32;
+        let seen = self.start.elapsed().as_millis() as u64;
         let passed = seen.saturating_sub(self.seen.swap(seen, Relaxed));
-        let now = self.now() + passed.min(LONGEST_STEP);
+        let lost = passed.saturating_sub(LONGEST_STEP);
+        let lost = self.lost.fetch_add(lost, Relaxed) + lost;
+        let now = Self::tick_of(seen.saturating_sub(lost));
         self.tick.store(now, Relaxed);
         now
+    }
+
+    /// The tick in which a millisecond lies.
+    pub(crate) fn tick_of(ms: u64) -> u32 {
+        (ms / TICK.as_millis() as u64) as u32
     }
 
     /// How many ticks some milliseconds are, rounded up, and one for the tick that has begun.
@@ -124,7 +160,8 @@ impl Clock {
     }
 }
 
-/// The watchdog looks once in a tick. More than this between two looks is time in which it could not.
-const LONGEST_STEP: u32 = 3;
+/// The watchdog looks once in a tick at least. More milliseconds than these between two looks are time in
+/// which it could not.
+const LONGEST_STEP: u64 = 300;
 /// How fine the coarse time is.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

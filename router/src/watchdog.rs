@@ -2,9 +2,15 @@
 //! that the router does not read for a while but that shall know that it lives.
 //!
 //! A session is looked at once per deadline, not once per message, so a million quiet links cost little.
+//!
+//! BOUNDS: a session is given up no earlier than three heartbeats after the last read that brought
+//! anything from it, by the monotonic clock; a node that lays an office down before that relies on it. It
+//! is given up no later than [`GRAIN`] after that and what the scheduler adds, but for time in which the
+//! router did not run or did not read the session.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use switchboard_protocol::control::{Control, Ping};
 use tracing::warn;
@@ -33,16 +39,14 @@ impl Watchdog {
     /// A new connection has to say Hello.
     pub(crate) fn expect_hello(&self, mailbox: &Arc<Mailbox>, shared: &Shared) {
         let timeout = shared.settings.load().limits.handshake_timeout_ms as u32;
-        self.add(
-            mailbox.last_heard() + shared.clock.ticks(timeout),
-            Due::Hello(Arc::downgrade(mailbox)),
-        );
+        let tick = shared.clock.now() + shared.clock.ticks(timeout);
+        self.add(tick, Due::Hello(Arc::downgrade(mailbox)));
     }
 
     /// A registered session has to show signs of life.
-    pub(crate) fn expect_heartbeats(&self, mailbox: &Arc<Mailbox>, clock: &Clock) {
-        if let Some(silence) = mailbox.silence() {
-            self.add(clock.now() + silence, Due::Heartbeat(Arc::downgrade(mailbox)));
+    pub(crate) fn expect_heartbeats(&self, mailbox: &Arc<Mailbox>) {
+        if let Some(deadline) = deadline(mailbox) {
+            self.add(Clock::tick_of(deadline), Due::Heartbeat(Arc::downgrade(mailbox)));
         }
     }
 
@@ -52,8 +56,9 @@ impl Watchdog {
         if mailbox.set_comforted() {
             return;
         }
-        let half = mailbox.silence().unwrap_or(1) / 2;
-        self.add(mailbox.last_heard() + half, Due::Comfort(Arc::downgrade(mailbox)));
+        let half = u64::from(mailbox.silence().unwrap_or(0)) / 2;
+        let tick = Clock::tick_of(mailbox.last_heard() + half);
+        self.add(tick, Due::Comfort(Arc::downgrade(mailbox)));
     }
 
     /// Takes the mailboxes that began to hold senders up.
@@ -84,20 +89,49 @@ impl Watchdog {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    // Who is due within this tick, by grains.
+    let mut soon: BTreeMap<u64, Vec<Due>> = BTreeMap::new();
     loop {
-        interval.tick().await;
-        let now = shared.clock.advance();
-        for due in shared.watchdog.take_due(now) {
-            if let Some((tick, again)) = look_at(due, now) {
-                shared.watchdog.add(tick, again);
+        let clock = &shared.clock;
+        let next = soon.first_key_value().map(|(grain, _)| *grain * GRAIN);
+        let wait = next.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(clock.now_ms())));
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = tokio::time::sleep(wait), if next.is_some() => {}
+        }
+        // ORDER: time that was lost is known to be before anyone is found silent.
+        let now = clock.advance();
+        let later = soon.split_off(&(clock.now_ms() / GRAIN + 1));
+        let due = std::mem::replace(&mut soon, later).into_values().flatten();
+        for due in due.chain(shared.watchdog.take_due(now)) {
+            match look_at(due, now, clock) {
+                Some(Again::Tick(tick, due)) => shared.watchdog.add(tick, due),
+                Some(Again::Soon(ms, due)) => {
+                    soon.entry(ms.div_ceil(GRAIN)).or_default().push(due);
+                }
+                None => {}
             }
         }
         Local::with(|local| local.out.flush());
     }
 }
 
-/// Looks at something whose tick has come. Answers when to look again, if ever.
-fn look_at(due: Due, now: u32) -> Option<(u32, Due)> {
+/// When to look again.
+enum Again {
+    /// In this tick.
+    Tick(u32, Due),
+    /// Within the present tick, at this millisecond.
+    Soon(u64, Due),
+}
+
+/// The first millisecond at which a session has been silent for too long, whatever fraction of one was
+/// cut off from the time at which it was heard.
+fn deadline(mailbox: &Mailbox) -> Option<u64> {
+    Some(mailbox.last_heard() + u64::from(mailbox.silence()?) + 1)
+}
+
+/// Looks at something whose time has come.
+fn look_at(due: Due, now: u32, clock: &Clock) -> Option<Again> {
     match due {
         Due::Hello(weak) => {
             let mailbox = weak.upgrade()?;
@@ -108,14 +142,21 @@ fn look_at(due: Due, now: u32) -> Option<(u32, Due)> {
         }
         Due::Heartbeat(weak) => {
             let mailbox = weak.upgrade()?;
-            let silence = mailbox.silence()?;
+            let silence = u64::from(mailbox.silence()?);
             // A session that is not read can't be heard; it starts anew when it is read again.
             if mailbox.is_paused() {
-                return Some((now + silence, Due::Heartbeat(weak)));
+                return Some(Again::Tick(now + Clock::tick_of(silence), Due::Heartbeat(weak)));
             }
-            let deadline = mailbox.last_heard() + silence;
-            if deadline > now {
-                return Some((deadline, Due::Heartbeat(weak)));
+            let (now_ms, deadline) = (clock.now_ms(), deadline(&mailbox)?);
+            if deadline > now_ms {
+                let due = Due::Heartbeat(weak);
+                let tick = Clock::tick_of(deadline);
+                let in_this_tick = tick <= now;
+                return Some(if in_this_tick {
+                    Again::Soon(deadline, due)
+                } else {
+                    Again::Tick(tick, due)
+                });
             }
             mailbox.end(Ending::HeartbeatLost);
             None
@@ -138,7 +179,11 @@ fn look_at(due: Due, now: u32) -> Option<(u32, Due)> {
             }
             let pong = Control::Pong(Ping::default()).to_frame().to_bytes();
             Local::with(|local| mailbox.push(&pong, &mut local.out));
-            Some((now + (mailbox.silence()? / 6).max(1), Due::Comfort(weak)))
+            let sixth = Clock::tick_of(u64::from(mailbox.silence()?) / 6);
+            Some(Again::Tick(now + sixth.max(1), Due::Comfort(weak)))
         }
     }
 }
+
+/// How fine the last look at a silent session is, in milliseconds.
+const GRAIN: u64 = 5;

@@ -1,6 +1,7 @@
 //! How long to wait before trying a router again: exponential, with full jitter, so that a
 //! thousand nodes that lost the same router don't come back in the same millisecond.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// The delays of one outage.
@@ -47,6 +48,11 @@ impl Backoff {
             None => ceiling.mul_f64(random as f64 / u64::MAX as f64),
         }
     }
+}
+
+/// A number that is as likely as any other.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]

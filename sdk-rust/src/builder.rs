@@ -7,24 +7,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
-use switchboard_protocol::Class;
 use switchboard_protocol::control::Hello;
 use switchboard_protocol::limits::VERSION;
+use switchboard_protocol::{Class, RefusalCode};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 use crate::args::FromArgs;
 use crate::backoff::Backoff;
 use crate::caller::Caller;
-use crate::driver::{Driver, Plan};
+use crate::driver::{Crew, Driver, Plan, Welcomed};
 use crate::error::ConnectError;
 use crate::handlers::{self, HandlerError, Handlers};
 use crate::identity::Identity;
 use crate::link::Address;
+use crate::links::MAX_ROUTERS;
 use crate::node::Node;
 use crate::runner::Runner;
 use crate::service::Service;
-use crate::shared::Shared;
+use crate::serving::Hook;
+use crate::shared::{Options, Shared};
 use crate::target::To;
+use crate::window::Limits;
 
 /// Where a node looks for a router unless told otherwise.
 pub const DEFAULT_ROUTER: &str = "127.0.0.1:2000";
@@ -34,6 +38,12 @@ pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many bytes may wait for the router unless told otherwise: 8 MiB.
 pub const DEFAULT_OUTBOX_BYTES: usize = 8 << 20;
+
+/// How long a drain may take unless told otherwise.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many finished idempotent calls are remembered, and for how long, unless told otherwise.
+pub const DEFAULT_WINDOW: (usize, Duration) = (65_536, Duration::from_secs(60));
 
 /// How many messages may wait for their handlers unless told otherwise.
 pub const DEFAULT_HANDLER_QUEUE: usize = 8192;
@@ -83,7 +93,6 @@ pub const DEFAULT_BACKOFF: (Duration, Duration) =
 /// # }
 /// ```
 #[must_use = "a node comes to life with `connect`"]
-#[derive(Debug)]
 pub struct Builder {
     first: Service,
     more: Vec<Service>,
@@ -91,12 +100,22 @@ pub struct Builder {
     watches: Vec<Watched>,
     hello: Hello,
     handlers: Handlers,
-    call_timeout: Duration,
-    outbox_bytes: usize,
+    options: Options,
+    on_start: Option<Hook>,
+    on_stop: Option<Hook>,
     handler_queue: usize,
     handlers_waiting: usize,
     connect_timeout: Duration,
     backoff: (Duration, Duration),
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { first, more, routers, options, .. } = self;
+        let mut shown = f.debug_struct("Builder");
+        shown.field("first", first).field("more", more).field("routers", routers);
+        shown.field("options", options).finish_non_exhaustive()
+    }
 }
 
 /// A class to watch from the start. Names can be looked up after the first Welcome.
@@ -115,8 +134,18 @@ impl Builder {
             watches: Vec::new(),
             hello: Hello { version: VERSION, ..Hello::default() },
             handlers: Handlers::default(),
-            call_timeout: DEFAULT_CALL_TIMEOUT,
-            outbox_bytes: DEFAULT_OUTBOX_BYTES,
+            options: Options {
+                call_timeout: DEFAULT_CALL_TIMEOUT,
+                drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+                outbox_bytes: DEFAULT_OUTBOX_BYTES,
+                window: Limits {
+                    entries: DEFAULT_WINDOW.0,
+                    bytes: WINDOW_BYTES,
+                    age: DEFAULT_WINDOW.1,
+                },
+            },
+            on_start: None,
+            on_stop: None,
             handler_queue: DEFAULT_HANDLER_QUEUE,
             handlers_waiting: DEFAULT_HANDLERS_WAITING,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
@@ -126,8 +155,9 @@ impl Builder {
 
     /// Where a router listens: `host:port` or `unix:/path`; [`DEFAULT_ROUTER`] unless given.
     ///
-    /// May be given several times. One router is used at a time: they are tried in this order, and
-    /// after a lost link beginning with the one behind it.
+    /// May be given several times: the node connects to all of them, and to those that they tell
+    /// it of. The frames for one class take one router for as long as that is there, so that their
+    /// order holds; when it is lost, they take another at once.
     pub fn router(mut self, address: impl Display) -> Self {
         self.routers.push(address.to_string());
         self
@@ -173,14 +203,51 @@ impl Builder {
 
     /// How long a call waits for its answer; [`DEFAULT_CALL_TIMEOUT`] unless set.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.call_timeout = timeout;
+        self.options.call_timeout = timeout;
         self
     }
 
     /// How many bytes may wait for the router before sending says
     /// [`Full`](crate::ForwardError::Full); [`DEFAULT_OUTBOX_BYTES`] unless set.
     pub fn outbox_bytes(mut self, bytes: usize) -> Self {
-        self.outbox_bytes = bytes;
+        self.options.outbox_bytes = bytes;
+        self
+    }
+
+    /// How long [`Node::drain`] may take until the node is closed in any case;
+    /// [`DEFAULT_DRAIN_TIMEOUT`] unless set.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.options.drain_timeout = timeout;
+        self
+    }
+
+    /// How many finished idempotent calls this node remembers, and for how long, so that a copy
+    /// which comes late is answered and not run again; [`DEFAULT_WINDOW`] unless set. A copy that
+    /// comes later still fails at its caller with
+    /// [`OutcomeUnknown`](crate::CallError::OutcomeUnknown). Answers are kept up to 64 MiB in all.
+    pub fn window(mut self, calls: usize, age: Duration) -> Self {
+        self.options.window.entries = calls.max(1);
+        self.options.window.age = age;
+        self
+    }
+
+    /// Runs when the node is connected, before the first handler does.
+    pub fn on_start<F, W>(mut self, start: F) -> Self
+    where
+        F: FnOnce(Node) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.on_start = Some(Box::new(|node| Box::pin(start(node))));
+        self
+    }
+
+    /// Runs at the end of [`Node::drain`], when everything is handled and before the links close.
+    pub fn on_stop<F, W>(mut self, stop: F) -> Self
+    where
+        F: FnOnce(Node) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.on_stop = Some(Box::new(|node| Box::pin(stop(node))));
         self
     }
 
@@ -282,22 +349,32 @@ impl Builder {
         };
         let routers: Result<Vec<_>, _> = routers.iter().map(|text| Address::read(text)).collect();
         let routers = routers.map_err(|why| ConnectError::Option { option: "router", why })?;
+        if routers.len() > MAX_ROUTERS {
+            let why = format!("{} routers are over the limit of {MAX_ROUTERS}", routers.len());
+            return Err(ConnectError::Option { option: "router", why });
+        }
 
+        let incarnation = incarnation();
         let identity = Identity::new(services);
-        let shared = Shared::new(identity, self.handlers, self.outbox_bytes, self.call_timeout);
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(identity, incarnation, self.handlers, self.options));
+        shared.set_stop(self.on_stop);
         for watched in &self.watches {
             if let Watched::Class(class) = watched {
                 shared.watches.keep(*class);
             }
         }
         let (incoming, queue) = mpsc::channel(self.handler_queue);
-        let hello = Hello { incarnation: incarnation(), ..self.hello };
-        let backoff = Backoff::new(self.backoff.0, self.backoff.1);
-        let plan = Plan::new(routers, hello, self.connect_timeout, backoff);
-        let mut driver = Driver::new(Arc::clone(&shared), incoming, plan);
-        let (link, welcome) = driver.first().await?;
-        driver.adopt(&welcome);
+        let plan = Plan {
+            hello: Hello { incarnation, ..self.hello },
+            connect_timeout: self.connect_timeout,
+            backoff: Backoff::new(self.backoff.0, self.backoff.1),
+        };
+        let crew = Arc::new(Crew::new(Arc::clone(&shared), incoming, plan));
+        let ports = routers.into_iter().filter_map(|address| shared.links.add(address));
+        let drivers: Vec<Driver> = ports.map(|port| crew.driver(port)).collect();
+        drop(crew);
+        let (first, welcomed, others) = first_link(drivers).await?;
+        first.adopt(&welcomed);
         for watched in &self.watches {
             if let Watched::Name(name) = watched {
                 let class = shared.class(To::Name(name)).map_err(|error| ConnectError::Option {
@@ -307,14 +384,53 @@ impl Builder {
                 shared.watches.keep(class);
             }
         }
-        shared.watches.ask(&shared.outbox);
+        shared.links.up().iter().for_each(|port| shared.watches.ask(port));
         let node = Node::new(Arc::clone(&shared));
+        tokio::spawn(first.run(Ok(welcomed)));
+        // The others have a moment to come up as well; who takes longer does so behind the scenes.
+        let mut others: Vec<_> = others.into_iter().map(Driver::start).collect();
+        let tried = async {
+            for other in &mut others {
+                let _ = other.wait_for(|tried| *tried).await;
+            }
+        };
+        let _ = timeout(OTHERS, tried).await;
+        if let Some(start) = self.on_start {
+            start(node.clone()).await;
+        }
         let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
         let runner = Runner { shared, node: node.downgrade(), queue, waiting };
         tokio::spawn(runner.run());
-        tokio::spawn(driver.run(link, welcome));
         Ok(node)
     }
+}
+
+/// The first router that takes the node, and the drivers of the others. Only then the others are
+/// asked: an id that one assigns is to be the same with all.
+async fn first_link(drivers: Vec<Driver>) -> Result<(Driver, Welcomed, Vec<Driver>), ConnectError> {
+    let mut tried = Vec::new();
+    let mut refused = None;
+    let mut others = Vec::new();
+    let mut drivers = drivers.into_iter();
+    while let Some(driver) = drivers.next() {
+        match driver.connect().await {
+            Ok(welcomed) => {
+                others.extend(drivers);
+                return Ok((driver, welcomed, others));
+            }
+            Err(ConnectError::Unreachable { tried: one }) => tried.extend(one),
+            // What one router has no room for, another may have.
+            Err(
+                refusal @ ConnectError::Refused {
+                    code: RefusalCode::Draining | RefusalCode::LimitExceeded,
+                    ..
+                },
+            ) => refused = Some(refusal),
+            Err(error) => return Err(error),
+        }
+        others.push(driver);
+    }
+    Err(refused.unwrap_or(ConnectError::Unreachable { tried }))
 }
 
 /// Grows each time that a program starts: microseconds since 1970.
@@ -322,3 +438,9 @@ fn incarnation() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
+
+/// How long a new node waits for its second router and those behind it.
+const OTHERS: Duration = Duration::from_millis(250);
+
+/// How many bytes of answers a node remembers.
+const WINDOW_BYTES: usize = 64 << 20;

@@ -8,10 +8,15 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use switchboard_protocol::limits::TTL_UNIT;
 use switchboard_protocol::{Flags, Header};
+use tokio::time::{Instant, timeout_at};
 
 use crate::args;
-use crate::error::CallError;
+use crate::calls::News;
+use crate::error::{CallError, ForwardError};
+use crate::links::Way;
 use crate::node::Node;
+use crate::repeated::Repeated;
+use crate::shared::Shared;
 
 /// A call that is sent when it is awaited, from [`Node::call`].
 ///
@@ -44,6 +49,16 @@ pub struct RawCall {
     node: Node,
     request: Result<(Header, Bytes), CallError>,
     timeout: Duration,
+    repeat: Repeat,
+}
+
+/// Whether a call may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Only where nobody had it.
+    Unless,
+    /// Until its deadline.
+    Always,
 }
 
 impl<R> Call<R> {
@@ -58,6 +73,42 @@ impl<R> Call<R> {
         self.raw = self.raw.timeout(timeout);
         self
     }
+
+    /// Sends the call again, until its deadline, whenever it could not be delivered, a link or an
+    /// instance was lost, or no answer comes. It keeps its call id, so an instance that has it
+    /// already does not run it twice, but gives the answer that it gave before.
+    ///
+    /// That holds for each instance by itself. Where the instance that had the call died, another
+    /// may run it: what both write to belongs behind a fence, such as
+    /// [`Node::epoch`](crate::Node::epoch).
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+    /// # let router = switchboard_router::Router::start(config)?;
+    /// # let address = router.listen()[0].to_string();
+    /// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+    /// use std::time::Duration;
+    /// use switchboard::{Caller, Master, Node};
+    ///
+    /// // Nobody offers `gamesvr` yet. The call finds it as soon as somebody does.
+    /// let charge = node.call::<u32>(Master, "gamesvr", "charge", (7, 100)).idempotent();
+    /// let charge = tokio::spawn(charge.into_future());
+    /// let bank = Node::builder("gamesvr.1")
+    ///     .router(&address)
+    ///     .on("charge", async |_: Caller, (_player, amount): (u64, u32)| Ok(amount))
+    ///     .connect()
+    ///     .await?;
+    /// assert_eq!(charge.await??, 100);
+    /// # drop(bank);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn idempotent(mut self) -> Self {
+        self.raw = self.raw.idempotent();
+        self
+    }
 }
 
 impl RawCall {
@@ -66,32 +117,65 @@ impl RawCall {
         request: Result<(Header, Bytes), CallError>,
         timeout: Duration,
     ) -> Self {
-        Self { node, request, timeout }
+        Self { node, request, timeout, repeat: Repeat::Unless }
     }
 
-    /// The deadline, counted from when the call is sent, in place of the node's.
+    /// The deadline, as for [`Call::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
+    /// Sends the call again until its deadline, as for [`Call::idempotent`].
+    pub fn idempotent(mut self) -> Self {
+        self.repeat = Repeat::Always;
+        self
+    }
+
     async fn run(self) -> Result<Bytes, CallError> {
         let (header, payload) = self.request?;
+        let deadline = Instant::now() + self.timeout;
+        let header = Header { flags: header.flags | Flags::CALL, ..header };
         let shared = self.node.shared();
-        let mut ticket = shared.calls.open();
-        let header = Header {
-            flags: header.flags | Flags::CALL,
-            ttl: ttl_units(self.timeout),
-            call_id: ticket.number,
-            ..header
-        };
-        shared.push(header, &payload)?;
-        drop(payload);
-        // The runtime's own timer: it fires whatever the driver is doing.
-        match tokio::time::timeout(self.timeout, &mut ticket.answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(CallError::OutcomeUnknown),
-            Err(_) => Err(CallError::Timeout),
+        match self.repeat {
+            Repeat::Unless => once(shared, header, &payload, deadline).await,
+            Repeat::Always => Repeated::new(shared, header, &payload, deadline).run().await,
+        }
+    }
+}
+
+/// A call that is sent again only where nobody had it: over another router.
+async fn once(
+    shared: &Shared,
+    header: Header,
+    payload: &[u8],
+    deadline: Instant,
+) -> Result<Bytes, CallError> {
+    let mut tried = Vec::new();
+    let mut bounced = None;
+    loop {
+        let (ticket, answer) = shared.calls.open_once(&header);
+        let ttl = ttl_units(deadline.duration_since(Instant::now()));
+        let header = Header { ttl, call_id: ticket.number, ..header };
+        let way = if tried.is_empty() { Way::Chosen } else { Way::Not(&tried) };
+        let sent = shared.push_call(way, header, payload);
+        match (sent, bounced) {
+            (Ok(_), _) => {}
+            (Err(_), Some(reason)) => return Err(CallError::NoRoute(reason)),
+            (Err(error), None) => return Err(error.into()),
+        }
+        // The runtime's own timer: it fires whatever the drivers are doing.
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(News::Answer { result, .. })) => {
+                return result.map_err(|(code, text)| CallError::from_answer(code, text));
+            }
+            Ok(Ok(News::Bounced { slot, reason })) => {
+                bounced = Some(reason);
+                tried.push(slot);
+            }
+            Ok(Ok(News::Unsent)) => return Err(ForwardError::NotConnected.into()),
+            Ok(_) => return Err(CallError::OutcomeUnknown(LINK_LOST.to_owned())),
+            Err(_) => return Err(CallError::Timeout),
         }
     }
 }
@@ -121,6 +205,8 @@ pub(crate) fn ttl_units(ttl: Duration) -> u16 {
     let units = ttl.as_nanos().div_ceil(TTL_UNIT.as_nanos());
     u16::try_from(units).unwrap_or(u16::MAX).max(1)
 }
+
+pub(crate) const LINK_LOST: &str = "the link to the router was lost on the way";
 
 #[cfg(test)]
 mod tests {

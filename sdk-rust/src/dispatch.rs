@@ -1,9 +1,10 @@
 //! What becomes of each frame that a router sends: one `match` on its kind, and one on the message
 //! where it is a control frame. Nothing here waits.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use switchboard_protocol::control::{self, GoAway, GoAwayReason};
+use switchboard_protocol::control::{self, GoAway, GoAwayReason, LeftReason};
 use switchboard_protocol::{
     Class, Control, Flags, Frame, Header, Kind, Mode, Reason, RefusalCode, Report, ServiceId,
 };
@@ -11,9 +12,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use crate::args;
-use crate::error::{CallError, CloseReason, RegisterError};
+use crate::calls::News;
+use crate::error::{CloseReason, RegisterError};
 use crate::event::Event;
-use crate::handlers::HandlerError;
+use crate::office::Input;
 use crate::runner::{self, Incoming};
 use crate::session::{End, Session};
 
@@ -32,34 +34,28 @@ impl Session<'_> {
     }
 
     fn reply(&self, frame: Frame) {
-        let outcome = if frame.header.flags.contains(Flags::ERROR) {
-            let (code, text) = args::read_error(&frame.payload);
-            Err(CallError::Remote { code, text })
+        let Ok(from) = ServiceId::from_raw(frame.header.source) else { return };
+        let result = if frame.header.flags.contains(Flags::ERROR) {
+            Err(args::read_error(&frame.payload))
         } else {
             Ok(frame.payload)
         };
         // Nobody waits for a reply that comes after the deadline: its caller has been told.
-        self.shared.calls.answer(frame.header.call_id, outcome);
+        self.shared.calls.tell(frame.header.call_id, News::Answer { from, result });
     }
 
     fn message(&self, frame: Frame) {
         let Ok(from) = ServiceId::from_raw(frame.header.source) else { return };
-        let message = Incoming { from, header: frame.header, payload: frame.payload };
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        let message = Incoming::new(from, frame, self.port.take_in_hand());
+        if !runner::admit(self.shared, &message) {
+            return;
+        }
         match self.incoming.try_send(message) {
             Ok(()) => {}
-            Err(TrySendError::Full(message)) => self.busy(&message),
-            // Handlers end after the driver, or when the node was dropped.
+            Err(TrySendError::Full(message)) => runner::busy(self.shared, &message),
+            // Handlers end after the drivers, or when the node was dropped.
             Err(TrySendError::Closed(_)) => {}
-        }
-    }
-
-    fn busy(&self, message: &Incoming) {
-        if message.header.flags.contains(Flags::CALL) {
-            let text = "too many messages wait for their handlers";
-            let error = HandlerError::new(HandlerError::BUSY, text);
-            runner::reply(self.shared, message, &Err(error));
-        } else {
-            self.shared.drops.message();
         }
     }
 
@@ -67,12 +63,12 @@ impl Session<'_> {
         let Some(report) = Report::decode(&frame.payload) else { return };
         let header = &report.header;
         if header.flags.contains(Flags::CALL) {
-            let outcome = match report.reason {
-                Reason::Delivered => return,
+            let news = match report.reason {
+                Reason::Delivered => News::Spread(report.targets),
                 // Whatever the reason, the callee never had the whole frame.
-                reason => CallError::NoRoute(reason),
+                reason => News::Bounced { slot: self.port.slot, reason },
             };
-            self.shared.calls.answer(header.call_id, Err(outcome));
+            self.shared.calls.tell(header.call_id, news);
         } else if let Some(event) = undelivered(report.reason, header) {
             self.shared.events.announce(event);
         }
@@ -83,9 +79,10 @@ impl Session<'_> {
         match Control::decode(&frame.payload) {
             Ok(Control::Event(event)) => {
                 if let Some(master) = event.master {
-                    shared.master_is(event.class, master);
+                    shared.master_is(self.port.slot, event.class, master);
                 }
-                shared.watches.apply(event);
+                self.shake(&event);
+                shared.watches.apply(self.port.slot, event, &shared.links);
             }
             Ok(Control::Registered(registered)) => {
                 shared.change_identity(|identity| {
@@ -98,15 +95,25 @@ impl Session<'_> {
             }
             Ok(Control::Ping(ping)) => {
                 // A link that takes no pong any more is being closed.
-                let _ = shared.outbox.push_control(&Control::Pong(ping));
+                let _ = self.port.outbox.push_control(&Control::Pong(ping));
             }
+            Ok(Control::Pong(pong)) => self.answered(pong),
             Ok(Control::Replaced(replaced)) => return self.replaced(replaced.ids),
             Ok(Control::GoAway(go_away)) => return self.go_away(go_away),
             Ok(Control::Refused(refused)) => self.refused(refused),
-            // A pong has done its work by coming; the rest is not for nodes, or of a later version.
+            // Not for nodes, or of a later version.
             Ok(_) | Err(_) => {}
         }
         None
+    }
+
+    /// Instances that died may have had calls in their hands.
+    fn shake(&self, event: &control::Event) {
+        let died = |left: &&control::Left| left.reason != LeftReason::Unregistered;
+        let left: Vec<ServiceId> = event.left.iter().filter(died).map(|left| left.id).collect();
+        if !left.is_empty() {
+            self.shared.calls.shake(self.port.slot, event.class, &left, event.master.is_some());
+        }
     }
 
     fn replaced(&self, ids: Vec<ServiceId>) -> Option<End> {
@@ -114,7 +121,7 @@ impl Session<'_> {
             identity.remove(&ids);
             identity.primary()
         });
-        self.shared.demote(|id| ids.contains(&id));
+        self.shared.office(Input::Gone { ids: ids.clone() });
         self.shared.events.announce(Event::Replaced { ids });
         left.is_none().then_some(End::Final(CloseReason::Replaced))
     }
@@ -122,11 +129,14 @@ impl Session<'_> {
     fn go_away(&self, go_away: GoAway) -> Option<End> {
         let GoAway { reason, reconnect_after_ms } = go_away;
         let reconnect_after = reconnect_after_ms.map(|ms| Duration::from_millis(ms.into()));
-        self.shared.events.announce(Event::GoAway { reason, reconnect_after });
+        let router = self.port.address.to_string();
+        self.shared.events.announce(Event::GoAway { router, reason, reconnect_after });
         match reconnect_after {
             _ if reason == GoAwayReason::Replaced => Some(End::Final(CloseReason::Replaced)),
             None => Some(End::Final(CloseReason::SentAway(format!("{reason:?}")))),
             Some(delay) => {
+                // Nothing new goes there from now on, if there is another.
+                self.shared.links.leaving(self.port.slot);
                 self.come_back.send_replace(Some(Instant::now() + delay));
                 None
             }

@@ -1,119 +1,196 @@
-//! The task that owns the link: connects, works a session, and after its end connects again, or
-//! closes the node for good.
+//! The task that owns the link to one router: connects, works a session, and after its end connects
+//! again. A node has one for each router; the last one to end closes the node.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use switchboard_protocol::RefusalCode;
-use switchboard_protocol::control::{Hello, Welcome};
-use tokio::sync::mpsc;
+use switchboard_protocol::control::{Hello, Register, Unregister, Welcome};
+use switchboard_protocol::{Control, RefusalCode, ServiceId};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::backoff::Backoff;
-use crate::error::{CallError, CloseReason, ConnectError, RegisterError};
+use crate::backoff::{self, Backoff};
+use crate::choice::Standing;
+use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
+use crate::identity::Asked;
 use crate::link::{Address, GreetError, Link};
+use crate::links::Port;
+use crate::office::Input;
 use crate::runner::Incoming;
-use crate::session::{End, Session, max_frame};
+use crate::session::{End, Session, heartbeat, lease, max_frame};
 use crate::shared::Shared;
 
-/// How to get a link.
-#[derive(Debug)]
+/// How to get links, the same for all routers of a node.
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    routers: Vec<Address>,
-    /// The router to try first.
-    next: usize,
-    hello: Hello,
-    connect_timeout: Duration,
-    backoff: Backoff,
+    pub(crate) hello: Hello,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff: Backoff,
 }
 
-/// Owns the link of a node, or the lack of one.
+/// Owns the link to one router, or the lack of it.
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
-    incoming: mpsc::Sender<Incoming>,
+    crew: Arc<Crew>,
+    port: Arc<Port>,
     plan: Plan,
 }
 
-impl Plan {
-    pub(crate) fn new(
-        routers: Vec<Address>,
-        hello: Hello,
-        connect_timeout: Duration,
-        backoff: Backoff,
-    ) -> Self {
-        Self { routers, next: 0, hello, connect_timeout, backoff }
+/// What the drivers of a node have in common.
+pub(crate) struct Crew {
+    shared: Arc<Shared>,
+    incoming: mpsc::Sender<Incoming>,
+    plan: Plan,
+    /// How many drivers there are.
+    drivers: AtomicUsize,
+}
+
+/// A link that has its Welcome.
+pub(crate) struct Welcomed {
+    link: Link,
+    welcome: Welcome,
+    asked: Asked,
+}
+
+impl Crew {
+    pub(crate) fn new(shared: Arc<Shared>, incoming: mpsc::Sender<Incoming>, plan: Plan) -> Self {
+        Self { shared, incoming, plan, drivers: AtomicUsize::new(0) }
     }
 
-    /// Tries each router once. Where one says no, that is what is told.
-    async fn connect(&mut self, shared: &Shared) -> Result<(Link, Welcome), ConnectError> {
-        let mut tried: Vec<(String, io::Error)> = Vec::new();
-        let mut refused = None;
-        for _ in 0..self.routers.len() {
-            let address = &self.routers[self.next % self.routers.len()];
-            self.next = (self.next + 1) % self.routers.len();
-            let hello = Hello {
-                services: shared.identity().services(),
-                watch: shared.watches.repaint(),
-                ..self.hello.clone()
-            };
-            let asked = hello.services.len();
-            match address.connect(hello, self.connect_timeout).await {
-                Ok((link, welcome)) if welcome.ids.len() == asked => return Ok((link, welcome)),
-                Ok((_, welcome)) => {
-                    let text = format!("{} ids for {asked} services", welcome.ids.len());
-                    let error = io::Error::new(io::ErrorKind::InvalidData, text);
-                    tried.push((address.to_string(), error));
-                }
-                Err(GreetError::Io(error)) => tried.push((address.to_string(), error)),
-                Err(GreetError::Refused { code, text }) => {
-                    let router = address.to_string();
-                    let refusal = ConnectError::Refused { router, code, text };
-                    // What one router has no room for, another may have.
-                    if !matches!(code, RefusalCode::Draining | RefusalCode::LimitExceeded) {
-                        return Err(refusal);
-                    }
-                    refused = Some(refusal);
-                }
+    /// The driver of one more router.
+    pub(crate) fn driver(self: &Arc<Self>, port: Arc<Port>) -> Driver {
+        self.drivers.fetch_add(1, Ordering::Relaxed);
+        Driver { crew: Arc::clone(self), port, plan: self.plan.clone() }
+    }
+
+    /// Drivers for the routers that a router told of.
+    fn follow(self: &Arc<Self>, routers: &[String]) {
+        for address in routers.iter().filter_map(|text| Address::read(text).ok()) {
+            if let Some(port) = self.shared.links.add(address) {
+                self.driver(port).start();
             }
         }
-        Err(refused.unwrap_or(ConnectError::Unreachable { tried }))
     }
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, incoming: mpsc::Sender<Incoming>, plan: Plan) -> Self {
-        Self { shared, incoming, plan }
+    /// Tries once to connect.
+    pub(crate) async fn connect(&self) -> Result<Welcomed, ConnectError> {
+        let shared = &self.crew.shared;
+        let (asked, services) = {
+            let (asked, mut services) = shared.identity().services();
+            for (class, epoch) in shared.claims() {
+                let of_class =
+                    |id: u32| ServiceId::from_raw(id).is_ok_and(|id| id.class() == class);
+                services.iter_mut().filter(|service| of_class(service.id)).for_each(|service| {
+                    service.master_since = epoch;
+                });
+            }
+            (asked, services)
+        };
+        let wanted = services.len();
+        let watch = shared.watches.repaint(self.port.slot);
+        let hello = Hello { services, watch, ..self.plan.hello.clone() };
+        let router = self.port.address.to_string();
+        match self.port.address.connect(hello, self.plan.connect_timeout).await {
+            Ok((link, welcome)) if welcome.ids.len() == wanted => {
+                Ok(Welcomed { link, welcome, asked })
+            }
+            Ok((_, welcome)) => {
+                let text = format!("{} ids for {wanted} services", welcome.ids.len());
+                let error = io::Error::new(io::ErrorKind::InvalidData, text);
+                Err(ConnectError::Unreachable { tried: vec![(router, error)] })
+            }
+            Err(GreetError::Io(error)) => {
+                Err(ConnectError::Unreachable { tried: vec![(router, error)] })
+            }
+            Err(GreetError::Refused { code, text }) => {
+                Err(ConnectError::Refused { router, code, text })
+            }
+        }
     }
 
-    /// The first connection, whose failure is told to whoever builds the node.
-    pub(crate) async fn first(&mut self) -> Result<(Link, Welcome), ConnectError> {
-        self.plan.connect(&self.shared).await
-    }
-
-    /// Opens the node for business over a new link: from now on it is who the router says it is,
-    /// and may send.
-    pub(crate) fn adopt(&self, welcome: &Welcome) {
-        let shared = &self.shared;
-        shared.change_identity(|identity| identity.welcome(&welcome.ids, &welcome.classes));
-        shared.outbox.open(max_frame(welcome) as usize, shared.identity().primary());
+    /// Takes over what a Welcome says; from then on, frames can be sent over the link.
+    pub(crate) fn adopt(&self, welcomed: &Welcomed) {
+        let shared = &self.crew.shared;
+        let Welcomed { link, welcome, asked } = welcomed;
+        let alone = !shared.links.is_up();
+        shared.change_identity(|identity| {
+            if alone {
+                identity.welcome(asked, &welcome.ids);
+            }
+            identity.learn(&welcome.classes, alone);
+        });
+        let slot = self.port.slot;
+        self.port.outbox.open(max_frame(welcome) as usize, shared.identity().primary());
+        self.settle_ids(&welcome.ids);
+        let holds = |id: &ServiceId| shared.identity().holds(*id);
+        let masters = welcome.masters.iter();
+        let masters =
+            masters.map(|(class, master)| (*class, master.id.filter(holds), master.epoch));
+        let until = lease(link.greeted, heartbeat(welcome));
+        shared.office(Input::Up { slot, masters: masters.collect(), until });
+        let standing = match welcome.uptime_ms {
+            1..YOUNG_MS => Standing::Young,
+            _ => Standing::Settled,
+        };
+        shared.links.came_up(slot, &welcome.router, standing);
         let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
         shared.events.announce(Event::Connected { router, ids });
-        shared.watches.ask(&shared.outbox);
+        shared.watches.ask(&self.port);
+        self.crew.follow(&welcome.routers);
     }
 
-    /// Works until the node is closed for good.
-    pub(crate) async fn run(mut self, link: Link, welcome: Welcome) {
-        let mut connected = Some((link, welcome));
-        while let Some((link, welcome)) = connected {
+    /// What was registered or given up elsewhere while this router was asked, it does not know yet.
+    fn settle_ids(&self, granted: &[ServiceId]) {
+        let shared = &self.crew.shared;
+        let held = shared.ids();
+        let missing = held.iter().filter(|id| !granted.contains(id));
+        let services: Vec<_> = missing.filter_map(|id| shared.identity().service(*id)).collect();
+        if !services.is_empty() {
+            let register = Control::Register(Register { request: UNASKED, services });
+            // A link that is lost at once begins anew with all of it.
+            let _ = self.port.outbox.push_control(&register);
+        }
+        let ids: Vec<_> = granted.iter().filter(|id| !held.contains(id)).copied().collect();
+        if !ids.is_empty() {
+            let unregister = Unregister { request: UNASKED, ids, draining: false };
+            let _ = self.port.outbox.push_control(&Control::Unregister(unregister));
+        }
+    }
+
+    /// Works until the node is closed, connecting first.
+    pub(crate) fn start(self) -> watch::Receiver<bool> {
+        // Whether the first attempt is over.
+        let (tried, receiver) = watch::channel(false);
+        tokio::spawn(async move {
+            let first = self.connect().await;
+            if let Ok(welcomed) = &first {
+                self.adopt(welcomed);
+            }
+            tried.send_replace(true);
+            drop(tried);
+            self.run(first).await;
+        });
+        receiver
+    }
+
+    /// Works until the node is closed, beginning with what came of the first attempt.
+    pub(crate) async fn run(mut self, first: Result<Welcomed, ConnectError>) {
+        let mut connected = match first {
+            Ok(welcomed) => Some(welcomed),
+            Err(error) => self.reconnect(Some(error)).await,
+        };
+        while let Some(Welcomed { link, welcome, .. }) = connected {
             self.plan.backoff.reset();
-            let session = Session::new(&self.shared, &self.incoming, &welcome);
+            let crew = Arc::clone(&self.crew);
+            let session = Session::new(&crew.shared, &self.port, &crew.incoming, &welcome);
             let end = session.run(link).await;
             connected = match end {
                 End::Final(reason) => {
-                    self.close(reason);
+                    self.stop(reason);
                     None
                 }
                 End::Lost { why, come_back } => {
@@ -121,82 +198,112 @@ impl Driver {
                     if let Some(delay) = come_back {
                         self.plan.backoff.ask(delay);
                     }
-                    self.reconnect().await
+                    self.reconnect(None).await
                 }
             };
         }
+        self.end();
     }
 
-    /// Tries until there is a link; `None` if the node was closed meanwhile.
-    async fn reconnect(&mut self) -> Option<(Link, Welcome)> {
-        let shared = Arc::clone(&self.shared);
-        let mut why = None;
+    async fn reconnect(&mut self, failed: Option<ConnectError>) -> Option<Welcomed> {
+        let shared = Arc::clone(&self.crew.shared);
+        let mut failed = failed;
         loop {
-            let after = self.plan.backoff.next(RandomState::new().hash_one(0));
+            let why = match failed.take() {
+                None => None,
+                Some(error) => Some(self.failed(error)?),
+            };
+            let router = self.port.address.to_string();
+            let after = self.plan.backoff.next(backoff::random());
             let attempt = self.plan.backoff.attempt();
-            let because = why.take();
-            shared.events.announce(Event::Reconnecting { after, attempt, why: because });
+            shared.events.announce(Event::Reconnecting { router, after, attempt, why });
             let attempt = async {
                 sleep(after).await;
-                self.plan.connect(&shared).await
+                self.connect().await
             };
             let result = tokio::select! {
                 result = attempt => result,
-                () = shared.lifecycle.close_requested() => {
-                    self.close(CloseReason::Local);
-                    return None;
-                }
+                () = shared.lifecycle.drain_requested() => return None,
             };
             match result {
-                Ok(connected) => {
-                    self.adopt(&connected.1);
-                    return Some(connected);
+                Ok(welcomed) => {
+                    self.adopt(&welcomed);
+                    return Some(welcomed);
                 }
-                Err(ConnectError::Refused {
-                    code: RefusalCode::OutdatedIncarnation, text, ..
-                }) => {
-                    let code = RefusalCode::OutdatedIncarnation;
-                    self.close(CloseReason::Refused { code, text });
-                    return None;
-                }
-                Err(ConnectError::Refused { code, text, router }) => {
-                    why = Some(format!("{router} refuses: {text}"));
-                    shared.events.announce(Event::Refused { code, text });
-                }
-                Err(error) => why = Some(error.to_string()),
+                Err(error) => failed = Some(error),
             }
         }
     }
 
+    /// Why an attempt came to nothing; `None` if there is no use in another.
+    fn failed(&self, error: ConnectError) -> Option<String> {
+        let shared = &self.crew.shared;
+        let ConnectError::Refused { code, text, router } = error else {
+            return Some(error.to_string());
+        };
+        match code {
+            RefusalCode::OutdatedIncarnation => {
+                self.stop(CloseReason::Refused { code, text });
+                return None;
+            }
+            // The same router under another address: one link to it is enough.
+            RefusalCode::AlreadyRegistered if shared.links.is_up() => return None,
+            RefusalCode::IdTaken if !shared.links.is_up() => {
+                shared.change_identity(crate::identity::Identity::forget_assigned);
+            }
+            _ => {}
+        }
+        let why = format!("{router} refuses: {text}");
+        shared.events.announce(Event::Refused { code, text });
+        Some(why)
+    }
+
     fn lost(&self, why: String) {
+        let router = self.port.address.to_string();
         let unsent = self.let_go();
-        self.shared.events.announce(Event::Lost { why, unsent });
+        self.crew.shared.events.announce(Event::Lost { router, why, unsent });
     }
 
-    /// ORDER: the reason stands before the outbox closes, so that whoever finds it closed finds
-    /// the reason as well.
-    fn close(&self, reason: CloseReason) {
-        let reason = self.shared.lifecycle.condemn(reason);
-        self.let_go();
-        self.shared.watches.end();
-        self.shared.events.announce(Event::Closed(reason));
-        self.shared.lifecycle.close();
+    /// This link is over for good, and with it the node, unless only this router does not want it.
+    fn stop(&self, reason: CloseReason) {
+        let shared = &self.crew.shared;
+        let sent_away = matches!(reason, CloseReason::SentAway(_));
+        if !sent_away || !shared.links.others(self.port.slot) {
+            shared.lifecycle.condemn(reason);
+            shared.lifecycle.request_close();
+        }
     }
 
-    /// Nothing that was under way on the link can be known any more; says how many bytes were not
-    /// sent.
-    ///
-    /// ORDER: first the outbox, then the calls: a call that gets past the outbox before it closes
-    /// is among those that are answered here.
+    /// Gives up what belongs to the link; says how many bytes were not sent.
     fn let_go(&self) -> usize {
-        let unsent = self.shared.outbox.close();
-        self.shared.calls.answer_all(|| Err(CallError::OutcomeUnknown));
-        self.shared.requests.answer_all(|| Err(RegisterError::LinkLost));
-        self.shared.change_identity(crate::identity::Identity::deny_all);
-        self.shared.demote(|_| true);
-        if let Some(event) = self.shared.drops.take() {
-            self.shared.events.announce(event);
+        let (shared, slot) = (&self.crew.shared, self.port.slot);
+        shared.office(Input::Down { slot });
+        let unsent = shared.links.went_down(slot, &shared.calls);
+        shared.calls.lost(slot);
+        shared.requests.lost(slot);
+        shared.watches.lost(slot, &shared.links);
+        if let Some(event) = shared.drops.take() {
+            shared.events.announce(event);
         }
         unsent
     }
+
+    /// The end of a driver; the last one is the end of the node.
+    fn end(self) {
+        self.let_go();
+        let shared = &self.crew.shared;
+        if self.crew.drivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let reason = shared.lifecycle.condemn(CloseReason::Local);
+            shared.calls.close();
+            shared.watches.end();
+            shared.events.announce(Event::Closed(reason));
+            shared.lifecycle.close();
+        }
+    }
 }
+
+/// A request whose answer nobody waits for.
+const UNASKED: u32 = 0;
+
+/// A router that has been up for less than this may not have met all nodes yet: five seconds.
+const YOUNG_MS: u64 = 5_000;

@@ -15,6 +15,7 @@ use crate::shared::Shared;
 pub(crate) struct Drops {
     messages: AtomicU64,
     replies: AtomicU64,
+    expired: AtomicU64,
     more: Notify,
 }
 
@@ -31,11 +32,19 @@ impl Drops {
         self.more.notify_one();
     }
 
+    /// A message had waited for its handler for longer than its sender gave it.
+    pub(crate) fn expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+        self.more.notify_one();
+    }
+
     /// What was dropped since the last time, if anything was.
     pub(crate) fn take(&self) -> Option<Event> {
         let messages = self.messages.swap(0, Ordering::Relaxed);
         let replies = self.replies.swap(0, Ordering::Relaxed);
-        (messages != 0 || replies != 0).then_some(Event::Overloaded { messages, replies })
+        let expired = self.expired.swap(0, Ordering::Relaxed);
+        let any = messages != 0 || replies != 0 || expired != 0;
+        any.then_some(Event::Overloaded { messages, replies, expired })
     }
 }
 

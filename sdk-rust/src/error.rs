@@ -5,6 +5,8 @@ use std::io;
 
 use switchboard_protocol::{IdError, Reason, RefusalCode, ServiceId};
 
+use crate::handlers::HandlerError;
+
 /// Why a node could not be connected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,7 +83,7 @@ pub enum TargetError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForwardError {
-    /// There is no link to a router at the moment; the node is reconnecting.
+    /// There is no link to any router at the moment; the node is reconnecting.
     #[error("not connected to a router; the node is reconnecting")]
     NotConnected,
     /// The link does not keep up, and the outbox is over its bound.
@@ -114,9 +116,16 @@ pub enum ForwardError {
     Closed(CloseReason),
 }
 
-/// Why a call has no result.
+/// Why a call has no result, in classes that differ in what the caller can do.
 ///
-/// [`CallError::outcome_unknown`] tells whether the work may have been done nevertheless.
+/// | | did the handler run? |
+/// |---|---|
+/// | `NotSent` | no: the call never left this node |
+/// | `NoRoute` | no: the routers found nobody, or nobody had it whole |
+/// | `Refused` | no: the other node would not begin with it |
+/// | `Remote` | yes, and this is its answer |
+/// | `Timeout`, `OutcomeUnknown` | perhaps: [`CallError::outcome_unknown`] |
+/// | `Decode` | yes, and its answer can't be read |
 ///
 /// ```
 /// # #[tokio::main]
@@ -124,7 +133,7 @@ pub enum ForwardError {
 /// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
 /// # let router = switchboard_router::Router::start(config)?;
 /// # let address = router.listen()[0].to_string();
-/// # let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+/// # let node = switchboard::Node::builder("matchsvr.1").router(&address).connect().await?;
 /// use switchboard::{CallError, Master, Node};
 ///
 /// match node.call::<()>(Master, "gamesvr", "charge", (7, 100)).await {
@@ -139,42 +148,25 @@ pub enum ForwardError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// Not sent: there is no link to a router at the moment.
-    #[error("not connected to a router; the node is reconnecting")]
-    NotConnected,
-    /// Not sent: the outbox is over its bound.
-    #[error("the outbox is full: {queued} bytes wait for the router, and {limit} may")]
-    Full {
-        /// Bytes that wait.
-        queued: usize,
-        /// Bytes that may wait.
-        limit: usize,
-    },
-    /// Not sent: no class has this name at the router.
-    #[error("the router knows no class `{0}`")]
-    UnknownClass(String),
-    /// Not sent: the target does not go with the word before it, or is out of range.
+    /// It never left this node.
     #[error(transparent)]
-    Target(TargetError),
-    /// Not sent: the router takes no frame of this size.
-    #[error("frame of {length} bytes is over the router's limit of {max}")]
-    TooLarge {
-        /// Its length in bytes, header included.
-        length: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// Not sent: the arguments could not be written.
-    #[error("the arguments can't be encoded: {0}")]
-    Encode(String),
-    /// The router could not deliver it. The handler never ran.
+    NotSent(#[from] ForwardError),
+    /// The routers could not deliver it. The handler never ran.
     #[error("no route: {0}")]
     NoRoute(Reason),
-    /// The other side answered with an error.
+    /// The other node did not begin with it. The handler never ran.
+    #[error("the other node refuses the call ({code}): {text}")]
+    Refused {
+        /// For programs: `busy`, `no_method` or `bad_args`. See
+        /// [`HandlerError`](crate::HandlerError).
+        code: String,
+        /// For people.
+        text: String,
+    },
+    /// The handler answered with an error.
     #[error("the remote handler answers {code}: {text}")]
     Remote {
-        /// For programs: `no_method`, `bad_args`, `busy`, `panic`, `too_large`, `error`, or one of
-        /// the handler's own. See [`HandlerError`](crate::HandlerError).
+        /// For programs: one of the handler's own, or `error`, `panic`, `too_large`.
         code: String,
         /// For people.
         text: String,
@@ -182,15 +174,13 @@ pub enum CallError {
     /// No answer came in time. The handler may have run, or may yet.
     #[error("no answer in time; the outcome is unknown")]
     Timeout,
-    /// The link to the router was lost while the call was under way. The handler may have run.
-    #[error("the link was lost on the way; the outcome is unknown")]
-    OutcomeUnknown,
+    /// The handler may have run, and its answer will not come: the link was lost on the way, or
+    /// the other node no longer remembers what became of a repeated call.
+    #[error("the outcome is unknown: {0}")]
+    OutcomeUnknown(String),
     /// An answer came, and it is not what was asked for. The handler ran.
     #[error("the answer can't be decoded: {0}")]
     Decode(String),
-    /// Not sent: the node is closed for good.
-    #[error("the node is closed: {0}")]
-    Closed(CloseReason),
 }
 
 /// Why a registration did not happen, or its end.
@@ -256,7 +246,20 @@ impl CallError {
     /// `OutcomeUnknown` and `Decode`. Where it is false, trying again does nothing twice.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::Timeout | Self::OutcomeUnknown | Self::Decode(_))
+        matches!(self, Self::Timeout | Self::OutcomeUnknown(_) | Self::Decode(_))
+    }
+}
+
+impl CallError {
+    /// What an error that came as the answer means.
+    pub(crate) fn from_answer(code: String, text: String) -> Self {
+        match code.as_str() {
+            HandlerError::BUSY | HandlerError::NO_METHOD | HandlerError::BAD_ARGS => {
+                Self::Refused { code, text }
+            }
+            HandlerError::OUTSIDE_WINDOW => Self::OutcomeUnknown(text),
+            _ => Self::Remote { code, text },
+        }
     }
 }
 
@@ -265,20 +268,6 @@ impl From<TargetError> for ForwardError {
         match error {
             TargetError::UnknownClass(name) => Self::UnknownClass(name),
             other => Self::Target(other),
-        }
-    }
-}
-
-impl From<ForwardError> for CallError {
-    fn from(error: ForwardError) -> Self {
-        match error {
-            ForwardError::NotConnected => Self::NotConnected,
-            ForwardError::Full { queued, limit } => Self::Full { queued, limit },
-            ForwardError::UnknownClass(name) => Self::UnknownClass(name),
-            ForwardError::Target(error) => Self::Target(error),
-            ForwardError::TooLarge { length, max } => Self::TooLarge { length, max },
-            ForwardError::Encode(why) => Self::Encode(why),
-            ForwardError::Closed(reason) => Self::Closed(reason),
         }
     }
 }

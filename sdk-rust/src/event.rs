@@ -39,23 +39,28 @@ use crate::error::CloseReason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A link is up, and the node is reachable under its ids.
+    /// A link is up, and the node is reachable over it under its ids.
     Connected {
         /// The router's name.
         router: String,
         /// The ids, in the order in which the services were given.
         ids: Vec<ServiceId>,
     },
-    /// The link is gone. Calls under way have failed with
-    /// [`OutcomeUnknown`](crate::CallError::OutcomeUnknown).
+    /// A link is gone. Calls under way over it have failed with
+    /// [`OutcomeUnknown`](crate::CallError::OutcomeUnknown), or are sent again if they are
+    /// idempotent. What was not begun to be written has moved to another router, if there is one.
     Lost {
+        /// Where the router listens.
+        router: String,
         /// Why, for people.
         why: String,
-        /// Bytes in the outbox that were not written to the socket, and are lost.
+        /// Bytes in the outbox that were not written whole to the socket, and did not move.
         unsent: usize,
     },
     /// The node will try to connect.
     Reconnecting {
+        /// Where the router listens.
+        router: String,
         /// After this long.
         after: Duration,
         /// For the how manieth time in this outage, from 1.
@@ -100,6 +105,9 @@ pub enum Event {
         messages: u64,
         /// Replies that found the outbox full.
         replies: u64,
+        /// Messages, calls among them, that had waited for their handlers for longer than their
+        /// senders gave them. Nobody waits for them any more.
+        expired: u64,
     },
     /// A one-way message came, and its handler could not do what it asked. (A call would have been
     /// answered with the error.)
@@ -122,6 +130,8 @@ pub enum Event {
     },
     /// The router will end this link soon. The node goes on until then and reconnects by itself.
     GoAway {
+        /// Where it listens.
+        router: String,
         /// Why.
         reason: GoAwayReason,
         /// When the node is asked to come back; absent if it is asked not to.

@@ -65,6 +65,8 @@ impl HandlerError {
     pub const PANIC: &str = "panic";
     /// The code where too many messages wait for a handler already. The call was not begun.
     pub const BUSY: &str = "busy";
+    /// The code where a repeated call may have been run before, and its answer is forgotten.
+    pub const OUTSIDE_WINDOW: &str = "outside_window";
     /// The code where the result does not fit a frame.
     pub const TOO_LARGE: &str = "too_large";
 

@@ -1,40 +1,54 @@
-//! What the node is to its router: the services that it holds, and the names of classes. Written
+//! What the node is to its routers: the services that it holds, and the names of classes. Written
 //! by the driver when a Welcome or a Registered comes, read whenever a name has to be a number.
 
 use std::collections::BTreeMap;
 
 use ahash::AHashMap;
 use switchboard_protocol::control;
-use switchboard_protocol::{Class, ServiceId};
+use switchboard_protocol::{Class, Instance, ServiceId};
 
-/// Who this node is, as its router sees it.
+/// Who this node is, as its routers see it.
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     /// What the node offers, and under which ids; the first is the one that it sends under.
     held: Vec<Held>,
+    keys: u32,
     last_first: Option<ServiceId>,
     /// Services for which a Register is under way, by its request number.
     asked: BTreeMap<u32, control::Service>,
     names: AHashMap<String, Class>,
 }
 
-/// A service that was asked for and, once the router has answered, the id that it got.
+/// A service that was asked for and, once a router has answered, the id that it got.
 #[derive(Debug)]
 struct Held {
+    /// Tells it from the others, whatever comes and goes.
+    key: u32,
     service: control::Service,
     id: Option<ServiceId>,
 }
 
+/// What a Hello asked for, so that its Welcome can be understood.
+#[derive(Debug)]
+pub(crate) struct Asked(Vec<u32>);
+
 impl Identity {
     pub(crate) fn new(services: Vec<control::Service>) -> Self {
-        let held = services.into_iter().map(|service| Held { service, id: None }).collect();
-        Self { held, ..Self::default() }
+        let mut identity = Self::default();
+        services.into_iter().for_each(|service| identity.hold(service, None));
+        identity
     }
 
-    /// What to ask for in Hello. An assigned instance is asked for anew each time: another node
-    /// may have been given the number in the meantime.
-    pub(crate) fn services(&self) -> Vec<control::Service> {
-        self.held.iter().map(|held| held.service.clone()).collect()
+    /// What to ask for in Hello. An id that a router assigned is kept, unless it is somebody
+    /// else's at the router that is asked.
+    pub(crate) fn services(&self) -> (Asked, Vec<control::Service>) {
+        let asked = self.held.iter().map(|held| held.key).collect();
+        (Asked(asked), self.held.iter().map(Held::service).collect())
+    }
+
+    /// The service with an id, as other routers are asked for it.
+    pub(crate) fn service(&self, id: ServiceId) -> Option<control::Service> {
+        self.held.iter().find(|held| held.id == Some(id)).map(Held::service)
     }
 
     pub(crate) fn ids(&self) -> Vec<ServiceId> {
@@ -64,12 +78,31 @@ impl Identity {
         self.names.get(name).copied().or_else(|| Class::new(name.parse().ok()?).ok())
     }
 
-    /// Takes over what Welcome says: ids in the order of the services, and names.
-    pub(crate) fn welcome(&mut self, ids: &[ServiceId], names: &BTreeMap<Class, String>) {
-        for (index, held) in self.held.iter_mut().enumerate() {
-            held.id = ids.get(index).copied();
+    /// Takes over what the only router says: ids in the order in which they were asked for.
+    pub(crate) fn welcome(&mut self, asked: &Asked, ids: &[ServiceId]) {
+        for (key, id) in asked.0.iter().zip(ids) {
+            if let Some(held) = self.held.iter_mut().find(|held| held.key == *key) {
+                held.id = Some(*id);
+            }
         }
-        self.names = names.iter().map(|(class, name)| (name.clone(), *class)).collect();
+    }
+
+    /// Takes over the names of classes, from the only router or from one more.
+    pub(crate) fn learn(&mut self, names: &BTreeMap<Class, String>, alone: bool) {
+        if alone {
+            self.names.clear();
+        }
+        self.names.extend(names.iter().map(|(class, name)| (name.clone(), *class)));
+    }
+
+    /// An assigned id is somebody else's by now: the next router shall assign another.
+    pub(crate) fn forget_assigned(&mut self) {
+        self.last_first = self.primary().or(self.last_first);
+        for held in &mut self.held {
+            if held.is_assigned() {
+                held.id = None;
+            }
+        }
     }
 
     /// Remembers a service until the router has answered the request for it.
@@ -80,7 +113,7 @@ impl Identity {
     /// The router granted a request.
     pub(crate) fn grant(&mut self, request: u32, ids: &[ServiceId]) {
         if let (Some(service), Some(id)) = (self.asked.remove(&request), ids.first()) {
-            self.held.push(Held { service, id: Some(*id) });
+            self.hold(service, Some(*id));
         }
     }
 
@@ -89,19 +122,43 @@ impl Identity {
         self.asked.remove(&request);
     }
 
-    /// No request that is under way will be answered.
-    pub(crate) fn deny_all(&mut self) {
-        self.asked.clear();
-    }
-
     pub(crate) fn remove(&mut self, ids: &[ServiceId]) {
         self.last_first = self.primary().or(self.last_first);
         self.held.retain(|held| held.id.is_none_or(|id| !ids.contains(&id)));
+    }
+
+    fn hold(&mut self, service: control::Service, id: Option<ServiceId>) {
+        self.keys += 1;
+        self.held.push(Held { key: self.keys, service, id });
     }
 
     #[cfg(test)]
     pub(crate) fn with_names<const N: usize>(names: [(&str, u8); N]) -> Self {
         let names = names.map(|(name, raw)| (name.to_owned(), Class::of(raw)));
         Self { names: names.into_iter().collect(), ..Self::default() }
+    }
+}
+
+impl Held {
+    /// Whether a router chose the instance.
+    fn is_assigned(&self) -> bool {
+        let named = match self.service.id {
+            0 => self.service.instance,
+            id => id & Instance::MAX.raw(),
+        };
+        named == 0
+    }
+
+    fn service(&self) -> control::Service {
+        match self.id {
+            Some(id) if self.is_assigned() => control::Service {
+                id: id.raw(),
+                class: String::new(),
+                instance: 0,
+                assigned: true,
+                ..self.service.clone()
+            },
+            _ => self.service.clone(),
+        }
     }
 }

@@ -42,7 +42,9 @@ mod backoff;
 mod builder;
 mod call;
 mod caller;
+mod calls;
 mod choice;
+mod collect;
 mod dispatch;
 mod driver;
 mod drops;
@@ -51,20 +53,24 @@ mod event;
 mod handlers;
 mod handling;
 mod identity;
+mod inbox;
 mod key;
 mod lifecycle;
 mod link;
+mod links;
 mod load;
 mod message;
 mod node;
 mod office;
 mod outbox;
-mod pending;
 mod registering;
+mod repeated;
+mod requests;
 mod retry;
 mod runner;
 mod sending;
 mod service;
+mod serving;
 mod session;
 mod shared;
 mod target;
@@ -74,11 +80,13 @@ mod window;
 
 pub use args::{Args, FromArgs};
 pub use builder::{
-    Builder, DEFAULT_BACKOFF, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HANDLER_QUEUE,
-    DEFAULT_HANDLERS_WAITING, DEFAULT_OUTBOX_BYTES, DEFAULT_ROUTER,
+    Builder, DEFAULT_BACKOFF, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_HANDLER_QUEUE, DEFAULT_HANDLERS_WAITING, DEFAULT_OUTBOX_BYTES, DEFAULT_ROUTER,
+    DEFAULT_WINDOW,
 };
 pub use call::{Call, RawCall};
 pub use caller::Caller;
+pub use collect::{Collect, Collected};
 pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterError, TargetError};
 pub use event::{Event, Events};
 pub use handlers::HandlerError;

@@ -1,4 +1,4 @@
-//! The one-way street that every node goes down: open, closing, closed.
+//! The one-way street that every node goes down: open, draining, closing, closed.
 
 use std::sync::OnceLock;
 
@@ -16,6 +16,8 @@ pub(crate) struct Lifecycle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
+    /// Finishes what it has, and makes no new links.
+    Draining,
     /// The program wants it closed.
     Closing,
     Closed,
@@ -24,6 +26,16 @@ enum Phase {
 impl Lifecycle {
     pub(crate) fn new() -> Self {
         Self { phase: watch::Sender::new(Phase::Open), reason: OnceLock::new() }
+    }
+
+    /// No link is made any more, and those that are there finish what they have.
+    pub(crate) fn drain(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Waits until the node is not to make links any more.
+    pub(crate) async fn drain_requested(&self) {
+        self.reached(Phase::Draining).await;
     }
 
     /// Asks the driver to close.

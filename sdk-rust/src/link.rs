@@ -1,7 +1,7 @@
 //! One connection to one router, up to its Welcome: where to dial, how to dial, how to greet.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use switchboard_protocol::control::{Hello, Welcome};
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) buffer: BytesMut,
     /// Frames that overtook Welcome: a node is reachable before it knows.
     pub(crate) early: Vec<Frame>,
+    /// When Hello was sent: the router had heard this node no earlier.
+    pub(crate) greeted: Instant,
 }
 
 /// Why there is no Welcome.
@@ -109,10 +111,12 @@ impl Link {
             writer: Box::new(writer),
             buffer: BytesMut::with_capacity(READ_BUFFER),
             early: Vec::new(),
+            greeted: Instant::now(),
         }
     }
 
     async fn greet(&mut self, hello: Hello) -> Result<Welcome, GreetError> {
+        self.greeted = Instant::now();
         self.writer.write_all(&Control::Hello(hello).to_frame().to_bytes()).await?;
         loop {
             let frame = self.next_frame().await?;

@@ -1,50 +1,42 @@
-//! How busy the node says it is. The last value wins, and the router hears at most ten a second.
+//! How busy the node says it is. The last value wins, and each router hears at most ten a second.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use switchboard_protocol::{Control, ServiceId, control};
-use tokio::sync::Notify;
+use switchboard_protocol::{Control, control};
+use tokio::sync::watch;
 
+use crate::links::Port;
 use crate::session::End;
 use crate::shared::Shared;
 
 /// The latest load, if there ever was one.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    value: Mutex<Option<u32>>,
-    changed: Notify,
-}
+#[derive(Debug)]
+pub(crate) struct Load(watch::Sender<Option<u32>>);
 
 impl Load {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
     pub(crate) fn set(&self, load: u32) {
-        let before = self.value.lock().unwrap_or_else(PoisonError::into_inner).replace(load);
-        if before != Some(load) {
-            self.changed.notify_one();
-        }
-    }
-
-    fn value(&self) -> Option<u32> {
-        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.send_if_modified(|known| known.replace(load) != Some(load));
     }
 }
 
-/// Reports the load as long as a link lasts, and at its beginning.
-pub(crate) async fn report(shared: &Shared) -> End {
+/// Reports the load to a router as long as the link lasts, and at its beginning.
+pub(crate) async fn report(shared: &Shared, port: &Port) -> End {
+    let mut latest = shared.load.0.subscribe();
+    latest.mark_changed();
     loop {
-        if let Some(load) = shared.load.value() {
-            for id in shared.ids() {
-                send(shared, id, load);
-            }
-            tokio::time::sleep(REPORT_INTERVAL).await;
+        // The sender is part of the node.
+        let _ = latest.changed().await;
+        let Some(load) = *latest.borrow_and_update() else { continue };
+        for id in shared.ids() {
+            // A link that is going down takes the report with it; the next begins with a report.
+            let _ = port.outbox.push_control(&Control::Load(control::Load { id, load }));
         }
-        shared.load.changed.notified().await;
+        tokio::time::sleep(REPORT_INTERVAL).await;
     }
-}
-
-fn send(shared: &Shared, id: ServiceId, load: u32) {
-    // A link that is going down takes the report with it; the next one begins with a report.
-    let _ = shared.outbox.push_control(&Control::Load(control::Load { id, load }));
 }
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);

@@ -119,7 +119,13 @@ impl Node {
     }
 
     /// The epoch under which this node is master of a class; `None` if it is not the master, or
-    /// can't know since the link is away.
+    /// can't know. It is master while every router that it is connected to says so, and lays the
+    /// office down two and a half heartbeats after the latest sign of life that its router is known
+    /// to have had: half a heartbeat before a router elects another.
+    ///
+    /// An epoch grows with every change of the master. Write it beside what you change as master,
+    /// and let the store refuse what comes with a lower one than it has seen: then a master that
+    /// was paused at the wrong moment changes nothing when it wakes. The example `fence` shows it.
     ///
     /// ```
     /// # #[tokio::main]
@@ -134,7 +140,7 @@ impl Node {
     /// let mut events = node.events();
     /// while let Some(event) = events.next().await {
     ///     if let Event::Promoted { class: MATCHSVR, epoch } = event {
-    ///         assert_eq!(node.mastership(MATCHSVR), Some(epoch));
+    ///         assert_eq!(node.epoch(MATCHSVR), Some(epoch));
     ///         break;
     ///     }
     /// }
@@ -142,8 +148,8 @@ impl Node {
     /// # }
     /// ```
     #[must_use]
-    pub fn mastership(&self, class: Class) -> Option<u64> {
-        self.shared().mastership(class)
+    pub fn epoch(&self, class: Class) -> Option<u64> {
+        self.shared().epoch(class)
     }
 
     /// Follows who is in a class and who is its master, across reconnects.

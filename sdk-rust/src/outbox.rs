@@ -47,6 +47,27 @@ pub(crate) enum PushError {
     TooLarge { length: usize, max: usize },
 }
 
+/// What a link left behind.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    /// Bytes of which nobody knows whether they arrived.
+    pub(crate) writing: usize,
+    frames: Vec<u8>,
+}
+
+impl Unsent {
+    /// The frames that never left.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.frames.as_slice();
+        std::iter::from_fn(move || {
+            let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+            let (frame, behind) = rest.split_at_checked(length)?;
+            rest = behind;
+            Some(frame)
+        })
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(limit: usize) -> Self {
         let queue =
@@ -118,14 +139,31 @@ impl Outbox {
         self.lock().source = source.map_or(0, ServiceId::raw);
     }
 
-    /// Forgets what was not written, since the link is gone; says how many bytes that was.
-    pub(crate) fn close(&self) -> usize {
+    /// Appends a frame that was on its way over another link.
+    pub(crate) fn push_frame(&self, frame: &[u8]) -> Result<(), PushError> {
         let mut queue = self.lock();
-        let unsent = queue.buffer.len() + queue.writing;
+        if queue.gate != Gate::Open {
+            return Err(PushError::Down);
+        }
+        if frame.len() > queue.max_frame {
+            return Err(PushError::TooLarge { length: frame.len(), max: queue.max_frame });
+        }
+        let queued = queue.buffer.len() + queue.writing;
+        if queued != 0 && queued + frame.len() > self.limit {
+            return Err(PushError::Full { queued, limit: self.limit });
+        }
+        queue.buffer.extend_from_slice(frame);
+        drop(queue);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Gives up what was not written, since the link is gone.
+    pub(crate) fn close(&self) -> Unsent {
+        let mut queue = self.lock();
         queue.gate = Gate::Down;
-        queue.buffer.clear();
-        queue.writing = 0;
-        unsent
+        let writing = std::mem::take(&mut queue.writing);
+        Unsent { writing, frames: std::mem::take(&mut queue.buffer) }
     }
 
     /// Waits for frames and swaps them into `batch`, whose content must have been written before.
@@ -173,7 +211,8 @@ mod tests {
         assert_eq!(outbox.push(header(), b"x"), Err(PushError::Down));
         outbox.open(100, None);
         assert_eq!(outbox.push(header(), b"x"), Ok(()));
-        assert_eq!(outbox.close(), 17);
+        let unsent = outbox.close();
+        assert_eq!(unsent.frames().map(<[u8]>::len).collect::<Vec<_>>(), [17]);
         assert_eq!(outbox.push(header(), b"x"), Err(PushError::Down));
     }
 
@@ -189,6 +228,24 @@ mod tests {
         assert_eq!(outbox.push(header(), b""), Err(PushError::Full { queued: 40, limit: 40 }));
         outbox.take(&mut batch).await;
         assert_eq!(outbox.push(header(), b""), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_begun_moves_to_another_link() {
+        let (lost, other) = (Outbox::new(100), Outbox::new(100));
+        lost.open(100, None);
+        lost.push(header(), b"begun").unwrap();
+        let mut batch = Vec::new();
+        lost.take(&mut batch).await;
+        lost.push(header(), b"one").unwrap();
+        lost.push(header(), b"two").unwrap();
+        let unsent = lost.close();
+        assert_eq!(unsent.writing, batch.len());
+        other.open(100, None);
+        unsent.frames().for_each(|frame| other.push_frame(frame).unwrap());
+        other.take(&mut batch).await;
+        assert_eq!(batch.len(), 2 * 19);
+        assert!(batch.ends_with(b"two"));
     }
 
     #[test]

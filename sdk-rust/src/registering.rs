@@ -7,8 +7,13 @@ use switchboard_protocol::{Control, ServiceId};
 use tokio::time::timeout;
 
 use crate::error::RegisterError;
+use crate::event::Event;
+use crate::links::Port;
 use crate::node::Node;
+use crate::office::Input;
+use crate::requests::Ticket;
 use crate::service::Service;
+use crate::shared::Shared;
 
 impl Node {
     /// Offers one more service over this link, and again after each reconnect.
@@ -30,20 +35,28 @@ impl Node {
     pub async fn register(&self, service: impl Into<Service>) -> Result<ServiceId, RegisterError> {
         let service = service.into().into_wire().map_err(RegisterError::Service)?;
         let shared = self.shared();
-        let ticket = shared.requests.open();
+        let ports = shared.links.up();
+        let (first, others) = ports.split_first().ok_or_else(|| shared.not_asked())?;
+        let ticket = shared.requests.open(first.slot);
         let request = ticket.number;
         shared.change_identity(|identity| identity.ask(request, service.clone()));
-        let sent =
-            shared.control(&Control::Register(Register { request, services: vec![service] }));
-        if let Err(error) = sent {
+        let register = Register { request, services: vec![service] };
+        let asked = ask(shared, first, ticket, &Control::Register(register)).await;
+        if asked.is_err() {
             shared.change_identity(|identity| identity.deny(request));
-            return Err(error);
         }
-        let mut ticket = ticket;
-        let answer = timeout(REGISTER_TIMEOUT, &mut ticket.answer).await;
-        let ids = answer.map_err(|_| RegisterError::Timeout)?;
-        let ids = ids.map_err(|_| RegisterError::LinkLost)??;
-        ids.first().copied().ok_or(RegisterError::LinkLost)
+        let id = asked?.first().copied().ok_or(RegisterError::LinkLost)?;
+        for port in others {
+            let ticket = shared.requests.open(port.slot);
+            let services = shared.identity().service(id).into_iter().collect();
+            let register = Register { request: ticket.number, services };
+            // A router that can't be asked now learns of it when its link is made anew.
+            let asked = ask(shared, port, ticket, &Control::Register(register)).await;
+            if let Err(RegisterError::Refused { code, text }) = asked {
+                shared.events.announce(Event::Refused { code, text });
+            }
+        }
+        Ok(id)
     }
 
     /// Gives up one of the node's ids. When this returns, no message for it follows. A node keeps
@@ -75,18 +88,32 @@ impl Node {
                 Ok(())
             }
         })?;
-        shared.demote(|held| held == id);
-        let mut ticket = shared.requests.open();
-        let unregister = Unregister { request: ticket.number, ids: vec![id], draining: false };
-        if shared.control(&Control::Unregister(unregister)).is_err() {
-            // Without a link the router has taken the id back already.
-            return Ok(());
+        shared.office(Input::Gone { ids: vec![id] });
+        let mut result = Ok(());
+        for port in shared.links.up() {
+            let ticket = shared.requests.open(port.slot);
+            let unregister = Unregister { request: ticket.number, ids: vec![id], draining: false };
+            match ask(shared, &port, ticket, &Control::Unregister(unregister)).await {
+                // Without a link the router has taken the id back already.
+                Ok(_) | Err(RegisterError::LinkLost | RegisterError::NotConnected) => {}
+                Err(error) => result = Err(error),
+            }
         }
-        match timeout(REGISTER_TIMEOUT, &mut ticket.answer).await {
-            Ok(Ok(Err(RegisterError::LinkLost)) | Err(_)) => Ok(()),
-            Ok(Ok(answer)) => answer.map(|_| ()),
-            Err(_) => Err(RegisterError::Timeout),
-        }
+        result
+    }
+}
+
+/// Asks a router for something, and waits for the answer.
+async fn ask(
+    shared: &Shared,
+    port: &Port,
+    mut ticket: Ticket<'_>,
+    request: &Control,
+) -> Result<Vec<ServiceId>, RegisterError> {
+    shared.control(port, request)?;
+    match timeout(REGISTER_TIMEOUT, &mut ticket.answer).await {
+        Ok(answer) => answer.unwrap_or(Err(RegisterError::LinkLost)),
+        Err(_) => Err(RegisterError::Timeout),
     }
 }
 

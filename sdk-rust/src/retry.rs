@@ -156,7 +156,7 @@ impl From<Failure> for CallError {
             Failure::Unknown => Self::Timeout,
             Failure::NotSent(error) => error.into(),
             Failure::Bounced(reason) => Self::NoRoute(reason),
-            Failure::Busy => Self::Remote {
+            Failure::Busy => Self::Refused {
                 code: HandlerError::BUSY.to_owned(),
                 text: "the instance runs as many calls as it may".to_owned(),
             },

@@ -8,9 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
-use switchboard_protocol::{Flags, Header, Kind, Mode, ServiceId};
+use switchboard_protocol::limits::TTL_UNIT;
+use switchboard_protocol::{Flags, Frame, Header, Kind, Mode, ServiceId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::coop;
 
@@ -19,8 +21,10 @@ use crate::caller::Caller;
 use crate::error::ForwardError;
 use crate::event::Event;
 use crate::handlers::{Answer, HandlerError, Work};
+use crate::links::InHand;
 use crate::node::{Handle, Node};
 use crate::shared::Shared;
+use crate::window::{Admission, Key, Reply};
 
 /// A message that waits for its handler.
 #[derive(Debug)]
@@ -28,6 +32,27 @@ pub(crate) struct Incoming {
     pub(crate) from: ServiceId,
     pub(crate) header: Header,
     pub(crate) payload: Bytes,
+    /// When it is of no use any more; absent if its sender didn't say.
+    deadline: Option<Instant>,
+    way_back: InHand,
+}
+
+impl Incoming {
+    pub(crate) fn new(from: ServiceId, frame: Frame, way_back: InHand) -> Self {
+        let Frame { header, payload } = frame;
+        let ttl = (header.ttl != 0).then(|| TTL_UNIT * u32::from(header.ttl));
+        let deadline = ttl.map(|ttl| Instant::now() + ttl);
+        Self { from, header, payload, deadline, way_back }
+    }
+
+    fn is(&self, flag: Flags) -> bool {
+        self.header.flags.contains(flag)
+    }
+
+    /// What an idempotent call is remembered by.
+    fn key(&self) -> Option<Key> {
+        self.is(Flags::IDEMPOTENT).then(|| Key::of(self.from, self.header.call_id))
+    }
 }
 
 /// What the runner needs to know of its node. It must not keep the node alive.
@@ -49,6 +74,10 @@ impl Runner {
             loop {
                 let Some(message) = self.queue.recv().await else { return };
                 let Some(node) = Node::upgrade(&self.node) else { return };
+                if message.deadline.is_some_and(|deadline| deadline < Instant::now()) {
+                    discard(&self.shared, &message);
+                    continue;
+                }
                 if let Some(work) = start(&self.shared, node, &message).await {
                     let shared = Arc::clone(&self.shared);
                     tokio::spawn(async move {
@@ -93,10 +122,56 @@ async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<Caught
     }
 }
 
-/// Sends the answer to a call, or announces what went wrong with a one-way message.
+/// Decides whether a message is to be run. Of an idempotent call only the first copy is; the others
+/// are answered with what the first one came to, as soon as that is known.
+pub(crate) fn admit(shared: &Shared, message: &Incoming) -> bool {
+    let Some(key) = message.key() else { return true };
+    let slot = message.way_back.port().slot;
+    let admission = shared.window().admit(key, slot, Instant::now());
+    match admission {
+        Admission::Run => return true,
+        Admission::Running => {}
+        Admission::Answered(reply) => send(shared, message, slot, &reply),
+        Admission::Outside => {
+            let text = "the call may have been run before, and its answer is forgotten";
+            let error = HandlerError::new(HandlerError::OUTSIDE_WINDOW, text);
+            send(shared, message, slot, &Reply::from(Err(error)));
+        }
+    }
+    false
+}
+
+/// Answers a message for which there is no room. It has not been begun, and may come again.
+pub(crate) fn busy(shared: &Shared, message: &Incoming) {
+    if !message.is(Flags::CALL) {
+        return shared.drops.message();
+    }
+    if let Some(key) = message.key() {
+        shared.window().forget(key);
+    }
+    let text = "too many messages wait for their handlers";
+    let error = HandlerError::new(HandlerError::BUSY, text);
+    send(shared, message, message.way_back.port().slot, &Reply::from(Err(error)));
+}
+
+/// Nobody waits for this message any more.
+fn discard(shared: &Shared, message: &Incoming) {
+    if let Some(key) = message.key() {
+        shared.window().forget(key);
+    }
+    shared.drops.expired();
+}
+
 fn finish(shared: &Shared, message: &Incoming, answer: Answer) {
-    if message.header.flags.contains(Flags::CALL) {
-        reply(shared, message, &answer);
+    if message.is(Flags::CALL) {
+        let mut slot = message.way_back.port().slot;
+        let reply = Reply::from(answer);
+        if let Some(key) = message.key()
+            && let Some(newest) = shared.window().finish(key, reply.clone(), Instant::now())
+        {
+            slot = newest;
+        }
+        send(shared, message, slot, &reply);
     } else if let Err(error) = answer {
         let method = Request::read(&message.payload).map_or("", |request| request.method);
         shared.events.announce(Event::Failed {
@@ -108,18 +183,22 @@ fn finish(shared: &Shared, message: &Incoming, answer: Answer) {
     }
 }
 
-/// Answers a call.
-pub(crate) fn reply(shared: &Shared, call: &Incoming, answer: &Answer) {
-    let sent = match answer {
-        Ok(payload) => send(shared, call, Flags::REPLY, payload),
-        Err(error) => send(shared, call, Flags::REPLY | Flags::ERROR, &args::write_error(error)),
-    };
-    match sent {
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Ok(payload) => Self { payload, is_error: false },
+            Err(error) => Self { payload: args::write_error(&error).into(), is_error: true },
+        }
+    }
+}
+
+/// Sends the answer to a call. Where it does not fit, the caller is told that instead.
+fn send(shared: &Shared, call: &Incoming, slot: usize, reply: &Reply) {
+    match try_send(shared, call, slot, reply) {
         Err(ForwardError::TooLarge { length, max }) => {
             let text = format!("the reply of {length} bytes is over the limit of {max}");
             let error = HandlerError::new(HandlerError::TOO_LARGE, text);
-            let payload = args::write_error(&error);
-            if send(shared, call, Flags::REPLY | Flags::ERROR, &payload).is_err() {
+            if try_send(shared, call, slot, &Reply::from(Err(error))).is_err() {
                 shared.drops.reply();
             }
         }
@@ -129,19 +208,20 @@ pub(crate) fn reply(shared: &Shared, call: &Incoming, answer: &Answer) {
     }
 }
 
-fn send(
+fn try_send(
     shared: &Shared,
     call: &Incoming,
-    flags: Flags,
-    payload: &[u8],
+    slot: usize,
+    reply: &Reply,
 ) -> Result<(), ForwardError> {
     let source = addressed(shared, &call.header).map_or(0, ServiceId::raw);
+    let flags = if reply.is_error { Flags::REPLY | Flags::ERROR } else { Flags::REPLY };
     let header = Header {
         flags,
         call_id: call.header.call_id,
         ..Header::new(Kind::Data(Mode::Direct), source, call.from.raw())
     };
-    shared.push(header, payload)
+    shared.push_reply(slot, header, &reply.payload)
 }
 
 /// Which of this node's ids a frame was for; none if the node does not hold it any more.

@@ -1,14 +1,16 @@
 //! How a node sends: forward, call, and both with payloads as they are.
 
 use bytes::Bytes;
+use switchboard_protocol::Header;
 
 use crate::args::{self, Args};
 use crate::call::{Call, RawCall};
+use crate::collect::Collect;
 use crate::error::{CallError, ForwardError};
 use crate::message::Message;
 use crate::node::Node;
 use crate::shared::with_scratch;
-use crate::target::{Pick, PickOne, To};
+use crate::target::{Broadcast, Pick, PickOne, To};
 
 impl Node {
     /// Sends a message for which no answer is expected, and returns at once.
@@ -150,10 +152,7 @@ impl Node {
         method: &str,
         args: impl Args,
     ) -> Call<R> {
-        let mut payload = Vec::new();
-        let written = args::write_request(method, &args, &mut payload).map_err(CallError::Encode);
-        let payload = written.map(|()| Bytes::from(payload));
-        Call::new(self.call_payload(mode, to.into(), payload))
+        Call::new(self.call_payload(mode, to.into(), encode(method, &args)))
     }
 
     /// Calls with a payload as it is, and waits for the payload of the reply.
@@ -182,14 +181,61 @@ impl Node {
         self.call_payload(mode, to.into(), Ok(payload.into()))
     }
 
+    /// Asks everybody of a class a question, this node's own instances excepted, and gathers the
+    /// answers until all are there, or the deadline. What comes back tells who has not answered.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = switchboard_router::Config::local().with_class("matchsvr", 5).with_class("gamesvr", 3);
+    /// # let router = switchboard_router::Router::start(config)?;
+    /// # let address = router.listen()[0].to_string();
+    /// use switchboard::{Caller, Node};
+    ///
+    /// let players = async |from: Caller, ()| Ok(from.node().id().instance().raw() * 10);
+    /// let one = Node::builder("gamesvr.1").router(&address).on("players", players).connect().await?;
+    /// let two = Node::builder("gamesvr.2").router(&address).on("players", players).connect().await?;
+    /// let node = Node::builder("matchsvr.1").router(&address).connect().await?;
+    ///
+    /// let counts = node.collect::<u32>("gamesvr", "players", ()).await?;
+    /// assert!(counts.is_complete());
+    /// assert_eq!(counts.answers.iter().filter_map(|(_, count)| count.as_ref().ok()).sum::<u32>(), 30);
+    /// # drop((one, two));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn collect<'a, R>(
+        &self,
+        class: impl Into<To<'a>>,
+        method: &str,
+        args: impl Args,
+    ) -> Collect<R> {
+        let request = self.request(&Broadcast, class.into(), encode(method, &args));
+        Collect::new(self.clone(), request, self.shared().options.call_timeout)
+    }
+
     fn call_payload(
         &self,
         mode: impl PickOne,
         to: To<'_>,
         payload: Result<Bytes, CallError>,
     ) -> RawCall {
-        let route = self.shared().route(&mode, to).map_err(CallError::from);
-        let request = route.and_then(|route| Ok((route.header(), payload?)));
-        RawCall::new(self.clone(), request, self.shared().call_timeout)
+        let request = self.request(&mode, to, payload);
+        RawCall::new(self.clone(), request, self.shared().options.call_timeout)
     }
+
+    fn request(
+        &self,
+        mode: &impl Pick,
+        to: To<'_>,
+        payload: Result<Bytes, CallError>,
+    ) -> Result<(Header, Bytes), CallError> {
+        Ok((self.shared().route(mode, to)?.header(), payload?))
+    }
+}
+
+fn encode(method: &str, args: &impl Args) -> Result<Bytes, CallError> {
+    let mut payload = Vec::new();
+    args::write_request(method, args, &mut payload).map_err(ForwardError::Encode)?;
+    Ok(payload.into())
 }

@@ -1,7 +1,8 @@
 //! One link from Welcome to its end: reads and takes frames apart, writes the outbox, keeps the
 //! heartbeat. All of it is one task; nothing else touches the socket.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,12 +11,14 @@ use switchboard_protocol::limits::{DEFAULT_HEARTBEAT, DEFAULT_MAX_FRAME, MISSED_
 use switchboard_protocol::{Control, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
 use crate::drops;
 use crate::error::CloseReason;
 use crate::link::{Link, READ_BUFFER};
+use crate::links::Port;
 use crate::load;
+use crate::office::Input;
 use crate::runner::Incoming;
 use crate::shared::Shared;
 
@@ -35,9 +38,14 @@ pub(crate) enum End {
 /// A link in use.
 pub(crate) struct Session<'a> {
     pub(crate) shared: &'a Shared,
+    pub(crate) port: &'a Arc<Port>,
     pub(crate) incoming: &'a mpsc::Sender<Incoming>,
     /// Whether anything came since the last heartbeat.
     heard: AtomicBool,
+    /// How many messages have come.
+    pub(crate) messages: AtomicU64,
+    /// The last ping that was sent, and when.
+    ping: Mutex<(u64, Instant)>,
     /// When the router wants this node to come back, once it has asked it to go.
     pub(crate) come_back: watch::Sender<Option<Instant>>,
     max_frame: u32,
@@ -47,28 +55,33 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(crate) fn new(
         shared: &'a Shared,
+        port: &'a Arc<Port>,
         incoming: &'a mpsc::Sender<Incoming>,
         welcome: &Welcome,
     ) -> Self {
-        let max_frame = max_frame(welcome);
-        let heartbeat = match welcome.heartbeat_ms {
-            0 => DEFAULT_HEARTBEAT,
-            ms => Duration::from_millis(ms.into()),
-        };
-        let (heard, come_back) = (AtomicBool::new(true), watch::Sender::new(None));
-        Self { shared, incoming, heard, come_back, max_frame, heartbeat }
+        Self {
+            shared,
+            port,
+            incoming,
+            heard: AtomicBool::new(true),
+            messages: AtomicU64::new(0),
+            ping: Mutex::new((0, Instant::now())),
+            come_back: watch::Sender::new(None),
+            max_frame: max_frame(welcome),
+            heartbeat: heartbeat(welcome),
+        }
     }
 
     /// Works until the link ends, or the node is closed.
     pub(crate) async fn run(&self, link: Link) -> End {
-        let Link { mut reader, mut writer, buffer, early } = link;
+        let Link { mut reader, mut writer, buffer, early, .. } = link;
         let end = tokio::select! {
             end = self.read(&mut reader, buffer, early) => end,
             end = self.write(&mut writer) => end,
             end = self.keep_alive() => end,
             end = self.close() => end,
             end = self.leave() => end,
-            end = load::report(self.shared) => end,
+            end = load::report(self.shared, self.port) => end,
             end = drops::report(self.shared) => end,
         };
         // The other side should see an end and not a reset; if it can't, the drop is enough.
@@ -119,7 +132,7 @@ impl<'a> Session<'a> {
     async fn write(&self, writer: &mut (impl AsyncWrite + Unpin)) -> End {
         let mut batch = Vec::new();
         loop {
-            self.shared.outbox.take(&mut batch).await;
+            self.port.outbox.take(&mut batch).await;
             if let Err(error) = writer.write_all(&batch).await {
                 // A router that hangs up says why. Let the reader find that first.
                 sleep(LAST_WORDS).await;
@@ -129,13 +142,21 @@ impl<'a> Session<'a> {
     }
 
     /// Pings at every heartbeat, and gives the router up after three without a frame from it.
+    /// Offices that depend on its answers are laid down when they are missing for too long.
     async fn keep_alive(&self) -> End {
         let mut ticks = interval(self.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = 0;
-        let mut nonce = 0;
         loop {
-            ticks.tick().await;
+            let far = Instant::now() + self.heartbeat;
+            let expiry = self.shared.next_expiry().map_or(far, Instant::from_std);
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = sleep_until(expiry), if expiry < far => {
+                    self.shared.expire_offices();
+                    continue;
+                }
+            }
             if self.heard.swap(false, Ordering::Relaxed) {
                 silent = 0;
             } else {
@@ -144,10 +165,27 @@ impl<'a> Session<'a> {
             if silent >= MISSED_HEARTBEATS {
                 return self.lost("the router fell silent");
             }
-            nonce += 1;
+            let nonce = {
+                let mut ping = self.ping();
+                *ping = (ping.0 + 1, Instant::now());
+                ping.0
+            };
             // A link that takes no ping any more is being closed.
-            let _ = self.shared.outbox.push_control(&Control::Ping(Ping { nonce }));
+            let _ = self.port.outbox.push_control(&Control::Ping(Ping { nonce }));
         }
+    }
+
+    /// The router has answered a ping, so it had heard this node when that was sent.
+    pub(crate) fn answered(&self, pong: Ping) {
+        let (nonce, sent) = *self.ping();
+        if pong.nonce == nonce {
+            let until = lease(sent.into_std(), self.heartbeat);
+            self.shared.office(Input::Lease { slot: self.port.slot, until });
+        }
+    }
+
+    fn ping(&self) -> MutexGuard<'_, (u64, Instant)> {
+        self.ping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the program closes the node: leaves at once.
@@ -158,30 +196,48 @@ impl<'a> Session<'a> {
         End::Final(CloseReason::Local)
     }
 
-    /// When the router asks this node to go: stays until the router wants it back, here or
-    /// elsewhere, and until its calls are done, within reason. Then leaves, and reconnects at once.
+    /// When the router asks this node to go: stays for what others still send here and for its own
+    /// calls, within reason, then leaves. With no other router it goes on until this one wants it
+    /// back.
     async fn leave(&self) -> End {
         let mut asked = self.come_back.subscribe();
         // The sender is part of `self`.
         let at = asked.wait_for(Option::is_some).await.ok().and_then(|at| *at);
-        sleep_until(at.unwrap_or_else(Instant::now)).await;
-        let quiet = async {
-            while !self.shared.calls.is_empty() {
+        let done = async {
+            if self.shared.links.others(self.port.slot) {
+                self.quiet().await;
+            } else {
+                sleep_until(at.unwrap_or_else(Instant::now)).await;
+            }
+            while !self.shared.calls.is_empty(Some(self.port.slot)) || self.port.handling() > 0 {
                 sleep(LOOK_AGAIN).await;
             }
         };
-        let _ = timeout(LEAVING, quiet).await;
+        let _ = timeout_at(at.unwrap_or_else(Instant::now) + LEAVING, done).await;
         self.farewell().await;
         self.lost("the router asked this node to leave")
     }
 
+    /// Waits until nobody has sent anything for a while.
+    async fn quiet(&self) {
+        let mut seen = self.messages.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            sleep(LOOK_AGAIN).await;
+            let now = self.messages.load(Ordering::Relaxed);
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+    }
+
     /// Gives the ids up and lets the outbox run empty.
     async fn farewell(&self) {
-        let mut ticket = self.shared.requests.open();
-        let unregister =
-            Unregister { request: ticket.number, ids: self.shared.ids(), draining: false };
+        let mut ticket = self.shared.requests.open(self.port.slot);
+        let ids = self.shared.ids();
+        let unregister = Unregister { request: ticket.number, ids, draining: false };
         let goodbye = async {
-            if self.shared.outbox.seal(&Control::Unregister(unregister)).is_ok() {
+            if self.port.outbox.seal(&Control::Unregister(unregister)).is_ok() {
                 // The answer comes after everything that was sent before, so the outbox has run
                 // empty by then. Whatever it says, the node leaves.
                 let _ = (&mut ticket.answer).await;
@@ -203,6 +259,23 @@ pub(crate) fn max_frame(welcome: &Welcome) -> u32 {
         max => max,
     }
 }
+
+/// How often this node and the router hear of each other.
+pub(crate) fn heartbeat(welcome: &Welcome) -> Duration {
+    match welcome.heartbeat_ms {
+        0 => DEFAULT_HEARTBEAT,
+        ms => Duration::from_millis(ms.into()),
+    }
+}
+
+/// How long an office may be held after a sign of life that the router has had. The router waits
+/// three heartbeats before it gives a node up.
+pub(crate) fn lease(heard: std::time::Instant, heartbeat: Duration) -> std::time::Instant {
+    heard + heartbeat * 5 / 2
+}
+
+/// How long nobody must have sent anything before a node leaves a router that is going.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// How long a farewell may take: one second.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -3,28 +3,31 @@
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
 use switchboard_protocol::control::Master;
 use switchboard_protocol::{Class, Control, Header, ServiceId};
 
+use crate::calls::Calls;
 use crate::drops::Drops;
 use crate::error::{CloseReason, ForwardError, RegisterError};
 use crate::event::{Announcer, Event};
 use crate::handlers::Handlers;
 use crate::identity::Identity;
 use crate::lifecycle::Lifecycle;
+use crate::links::{Links, Port, Way};
 use crate::load::Load;
-use crate::outbox::{Outbox, PushError};
-use crate::pending::{Calls, Requests};
+use crate::office::{Change, Input, Offices};
+use crate::outbox::PushError;
+use crate::requests::Requests;
+use crate::serving::Hook;
 use crate::target::{Pick, Route, To};
 use crate::watch::Watches;
+use crate::window::{Limits, Window};
 
 /// The state of a node.
-#[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) outbox: Outbox,
+    pub(crate) links: Links,
     pub(crate) calls: Calls,
     pub(crate) requests: Requests,
     pub(crate) handlers: Handlers,
@@ -33,32 +36,53 @@ pub(crate) struct Shared {
     pub(crate) load: Load,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) drops: Drops,
-    pub(crate) call_timeout: Duration,
+    pub(crate) options: Options,
     identity: RwLock<Identity>,
-    /// The classes that this node is master of, each with the id and the epoch.
-    masterships: Mutex<AHashMap<Class, (ServiceId, u64)>>,
+    /// The classes that this node is master of.
+    offices: Mutex<Offices>,
+    /// What to do before the node closes.
+    stop: Mutex<Option<Hook>>,
+    /// Idempotent calls that this node has taken; an answer takes the router of the newest copy.
+    window: Mutex<Window<usize>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What the builder says for good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) call_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) window: Limits,
 }
 
 impl Shared {
     pub(crate) fn new(
         identity: Identity,
+        incarnation: u64,
         handlers: Handlers,
-        outbox_bytes: usize,
-        call_timeout: Duration,
+        options: Options,
     ) -> Self {
         Self {
-            outbox: Outbox::new(outbox_bytes),
-            calls: Calls::new(),
-            requests: Requests::new(),
+            links: Links::new(options.outbox_bytes),
+            calls: Calls::new(incarnation),
+            requests: Requests::default(),
             handlers,
             events: Announcer::new(),
             watches: Watches::default(),
-            load: Load::default(),
+            load: Load::new(),
             lifecycle: Lifecycle::new(),
             drops: Drops::default(),
-            call_timeout,
+            options,
             identity: RwLock::new(identity),
-            masterships: Mutex::default(),
+            offices: Mutex::default(),
+            stop: Mutex::default(),
+            window: Mutex::new(Window::new(options.window)),
         }
     }
 
@@ -73,7 +97,7 @@ impl Shared {
         let result = change(&mut identity);
         let source = identity.primary();
         drop(identity);
-        self.outbox.set_source(source);
+        self.links.set_source(source);
         result
     }
 
@@ -89,83 +113,121 @@ impl Shared {
         Ok(Route::find(pick, to, |name| self.identity().class(name))?)
     }
 
-    /// Puts a frame into the outbox, or says why it can't be sent.
+    /// Sends a one-way frame. A source of 0 stands for the node's first id.
     pub(crate) fn push(&self, header: Header, payload: &[u8]) -> Result<(), ForwardError> {
-        self.outbox.push(header, payload).map_err(|error| match error {
-            PushError::Down => self.down(),
+        self.links.push(Way::Chosen, header, payload, |_| {}).map_err(|e| self.not_sent(e))?;
+        Ok(())
+    }
+
+    /// Sends a call, whose entry knows from then on which router it took.
+    pub(crate) fn push_call(
+        &self,
+        way: Way<'_>,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<usize, ForwardError> {
+        let before = |slot| self.calls.route(header.call_id, slot);
+        self.links.push(way, header, payload, before).map_err(|error| self.not_sent(error))
+    }
+
+    /// Sends an answer where the question came from, or over another router.
+    pub(crate) fn push_reply(
+        &self,
+        slot: usize,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<(), ForwardError> {
+        self.links.push_to(slot, header, payload).map_err(|error| self.not_sent(error))
+    }
+
+    /// Sends a control message to one router, for those that tell registrations apart from messages.
+    pub(crate) fn control(&self, port: &Port, message: &Control) -> Result<(), RegisterError> {
+        port.outbox.push_control(message).map_err(|_| self.not_asked())
+    }
+
+    fn not_sent(&self, error: PushError) -> ForwardError {
+        match error {
+            PushError::Down => match self.lifecycle.reason() {
+                Some(reason) => ForwardError::Closed(reason),
+                None => ForwardError::NotConnected,
+            },
             PushError::Full { queued, limit } => ForwardError::Full { queued, limit },
             PushError::TooLarge { length, max } => ForwardError::TooLarge { length, max },
-        })
-    }
-
-    /// Puts a control message into the outbox, or says why it can't be sent.
-    pub(crate) fn control(&self, message: &Control) -> Result<(), RegisterError> {
-        self.outbox.push_control(message).map_err(|_| match self.lifecycle.reason() {
-            Some(reason) => RegisterError::Closed(reason),
-            None => RegisterError::NotConnected,
-        })
-    }
-
-    /// Why there is no link: for now, or for good.
-    fn down(&self) -> ForwardError {
-        match self.lifecycle.reason() {
-            Some(reason) => ForwardError::Closed(reason),
-            None => ForwardError::NotConnected,
         }
     }
 
+    /// Why a router can't be asked for anything.
+    pub(crate) fn not_asked(&self) -> RegisterError {
+        match self.lifecycle.reason() {
+            Some(reason) => RegisterError::Closed(reason),
+            None => RegisterError::NotConnected,
+        }
+    }
+
+    /// Why the node is closed, if it is.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.lifecycle.reason()
     }
 
-    /// Takes in who is master of a class now, and announces what that means for this node.
-    pub(crate) fn master_is(&self, class: Class, master: Master) {
+    /// Notes something that offices depend on, and announces what follows.
+    pub(crate) fn office(&self, input: Input) {
+        self.change_offices(|offices| offices.apply(input, Instant::now()));
+    }
+
+    /// Lays down the offices whose routers have been silent for too long.
+    pub(crate) fn expire_offices(&self) {
+        self.change_offices(|offices| offices.expire(Instant::now()));
+    }
+
+    /// When an office has to be laid down unless a router is heard before.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.offices().next_expiry()
+    }
+
+    /// The offices that this node holds, for routers that did not see it get them.
+    pub(crate) fn claims(&self) -> Vec<(Class, u64)> {
+        self.offices().claims(Instant::now())
+    }
+
+    /// The epoch in which this node is master of a class, if it is.
+    pub(crate) fn epoch(&self, class: Class) -> Option<u64> {
+        self.offices().epoch(class, Instant::now())
+    }
+
+    /// A router names the master of a class.
+    pub(crate) fn master_is(&self, slot: usize, class: Class, master: Master) {
         let mine = master.id.filter(|id| self.identity().holds(*id));
-        let mut masterships = self.masterships();
-        let before = masterships.get(&class).copied();
-        let now = match (mine, before) {
-            // A router tells a master when it no longer is one. So a second promotion of the same
-            // id means that a newer incarnation holds the id and the office, and the router's word
-            // about the id is still on its way. The epoch is the newcomer's.
-            (Some(id), Some((held, epoch))) if id == held && epoch != master.epoch => None,
-            (Some(id), _) => Some((id, master.epoch)),
-            (None, _) => None,
-        };
-        match now {
-            Some(now) => masterships.insert(class, now),
-            None => masterships.remove(&class),
-        };
-        drop(masterships);
-        match (before, now) {
-            (_, Some((_, epoch))) if before != now => {
-                self.events.announce(Event::Promoted { class, epoch });
-            }
-            (Some(_), None) => self.events.announce(Event::Demoted { class }),
-            _ => {}
+        self.office(Input::Master { slot, class, mine, epoch: master.epoch });
+    }
+
+    fn change_offices(&self, change: impl FnOnce(&mut Offices) -> Vec<Change>) {
+        let mut offices = self.offices();
+        // Announced under the lock, so that events come in the order of the changes.
+        for change in change(&mut offices) {
+            self.events.announce(match change {
+                Change::Promoted { class, epoch } => Event::Promoted { class, epoch },
+                Change::Demoted { class } => Event::Demoted { class },
+            });
         }
     }
 
-    /// The epoch under which this node is master of a class, if it is.
-    pub(crate) fn mastership(&self, class: Class) -> Option<u64> {
-        self.masterships().get(&class).map(|(_, epoch)| *epoch)
+    fn offices(&self) -> MutexGuard<'_, Offices> {
+        self.offices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who gave up an id is not master under it, and without a link nobody can know who is.
-    pub(crate) fn demote(&self, gone: impl Fn(ServiceId) -> bool) {
-        let mut masterships = self.masterships();
-        let lost: Vec<Class> =
-            masterships.iter().filter(|(_, (id, _))| gone(*id)).map(|(class, _)| *class).collect();
-        for class in &lost {
-            masterships.remove(class);
-        }
-        drop(masterships);
-        for class in lost {
-            self.events.announce(Event::Demoted { class });
-        }
+    /// What to do before the node closes.
+    pub(crate) fn set_stop(&self, stop: Option<Hook>) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = stop;
     }
 
-    fn masterships(&self) -> MutexGuard<'_, AHashMap<Class, (ServiceId, u64)>> {
-        self.masterships.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What to do before the node closes, for whoever is first to close it.
+    pub(crate) fn take_stop(&self) -> Option<Hook> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The memory of idempotent calls.
+    pub(crate) fn window(&self) -> MutexGuard<'_, Window<usize>> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

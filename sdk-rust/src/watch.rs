@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashMap;
 use switchboard_protocol::control::{self, LeftReason};
-use switchboard_protocol::{Class, Control, ServiceId};
+use switchboard_protocol::{Class, ServiceId};
 
-use crate::outbox::Outbox;
+use crate::inbox::Inbox;
+use crate::links::{Links, Port};
 use crate::shared::Shared;
-use crate::view::{Inbox, View};
+use crate::view::View;
 
 /// What an instance told of itself when it registered.
 pub type Metadata = BTreeMap<String, String>;
@@ -101,19 +102,19 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.shared.watches.forget(self.class, &self.inbox, &self.shared.outbox);
+        self.shared.watches.forget(self.class, &self.inbox, &self.shared.links);
     }
 }
 
-// A lock on the views is held while the outbox is locked, and never the other way round: whether
-// the router has been asked for a class, and the asking, are one step.
+// A lock on the views is held while an outbox is locked, and never the other way round: whether
+// a router has been asked for a class, and the asking, are one step.
 impl Watches {
     /// A watcher, told of what is known already.
     pub(crate) fn watch(&self, class: Class, shared: &Arc<Shared>) -> Watcher {
         let mut views = self.lock();
         let view = views.entry(class).or_default();
         let inbox = view.open();
-        view.ask(class, &shared.outbox);
+        shared.links.up().iter().for_each(|port| view.ask(class, port));
         drop(views);
         Watcher { shared: Arc::clone(shared), class, inbox }
     }
@@ -123,35 +124,56 @@ impl Watches {
         self.lock().entry(class).or_default().kept = true;
     }
 
-    fn forget(&self, class: Class, inbox: &Arc<Inbox>, outbox: &Outbox) {
+    /// Hears from now on when an instance of a class dies.
+    pub(crate) fn listen(&self, class: Class, links: &Links) {
         let mut views = self.lock();
-        let Some(view) = views.get_mut(&class) else { return };
-        view.close(inbox);
-        if !view.is_wanted() {
-            views.remove(&class);
-            // Without a link there is nothing to take back.
-            let _ = outbox.push_control(&Control::Unwatch(control::Watch::of(class)));
+        let view = views.entry(class).or_default();
+        if !view.listened {
+            view.listened = true;
+            links.up().iter().for_each(|port| view.ask(class, port));
         }
     }
 
-    /// The classes to ask a new link for in Hello. From here on every view is painted anew.
-    pub(crate) fn repaint(&self) -> Vec<Class> {
+    fn forget(&self, class: Class, inbox: &Arc<Inbox>, links: &Links) {
         let mut views = self.lock();
-        views.values_mut().for_each(View::repaint);
-        views.keys().copied().collect()
+        let Some(view) = views.get_mut(&class) else { return };
+        view.close(inbox);
+        if !view.is_wanted() && !view.listened {
+            links.up().iter().for_each(|port| view.take_back(class, port));
+            views.remove(&class);
+        }
     }
 
-    /// Asks for what came too late for Hello.
-    pub(crate) fn ask(&self, outbox: &Outbox) {
+    /// The classes to ask a new link for in Hello. From here on its pictures are painted anew.
+    pub(crate) fn repaint(&self, slot: usize) -> Vec<Class> {
+        let mut views = self.lock();
+        let wanted = views.iter_mut().filter(|(_, view)| view.is_wanted());
+        let repainted = wanted.map(|(class, view)| {
+            view.repaint(slot);
+            *class
+        });
+        repainted.collect()
+    }
+
+    /// Asks for what was not in Hello, or came too late for it.
+    pub(crate) fn ask(&self, port: &Port) {
         for (class, view) in self.lock().iter_mut() {
-            view.ask(*class, outbox);
+            view.ask(*class, port);
         }
     }
 
     /// Takes in what a router says of a class.
-    pub(crate) fn apply(&self, event: control::Event) {
+    pub(crate) fn apply(&self, slot: usize, event: control::Event, links: &Links) {
         if let Some(view) = self.lock().get_mut(&event.class) {
-            view.apply(event);
+            let chosen = links.chosen(event.class);
+            view.apply(slot, event, chosen);
+        }
+    }
+
+    /// A link is gone.
+    pub(crate) fn lost(&self, slot: usize, links: &Links) {
+        for (class, view) in self.lock().iter_mut() {
+            view.lost(slot, links.chosen(*class));
         }
     }
 

@@ -23,4 +23,5 @@ pub mod wait;
 
 pub use node::{Incoming, RawNode};
 pub use router::{RouterBuilder, RouterProcess};
+pub use scratch::Scratch;
 pub use wait::eventually;

@@ -80,7 +80,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "lisen: x\n",
             "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `shards`, `log`, `limits`, \
-             `heartbeat`, `drain`, `default_class`, `classes`",
+             `heartbeat`, `drain`, `routers`, `default_class`, `classes`",
         ),
         (
             "limits: {max_conections: 1}\n",
@@ -89,7 +89,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         ),
         (
             "classes: {a: {id: 5, overflw: pause}}\n",
-            "classes.a: unknown field `overflw`, expected one of `hash`, `slots`, `walk`, `overflow`, \
+            "classes.a: unknown field `overflw`, expected one of `hash`, `slots`, `walk`, `master`, `overflow`, \
              `high_water_bytes`, `stall_timeout_ms`",
         ),
         (
@@ -128,6 +128,10 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "default_class: {high_water_bytes: 1}\n",
             "default_class.high_water_bytes: 1 is too little: 4096 bytes or more",
+        ),
+        (
+            "routers: ['north']\n",
+            "routers: `north` is not an address to dial: write host:port or unix:/path",
         ),
         ("listen: []\n", "listen: [] is empty: name one address at least, such as 0.0.0.0:2000"),
         (

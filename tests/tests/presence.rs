@@ -363,6 +363,33 @@ fn a_node_that_falls_silent_is_given_up_after_three_heartbeats_and_told_so() {
 }
 
 #[test]
+fn a_silent_node_is_given_up_when_three_heartbeats_have_passed_and_hardly_later() {
+    const NODES: u64 = 24;
+    let silence = Duration::from_millis(1_500);
+    let router = RouterProcess::start();
+    let last_words: Vec<_> = (1..=NODES)
+        .map(|n| {
+            let mut node = router.connect();
+            node.hello(Hello { heartbeat_ms: 500, ..hello(&[&format!("5.{n}")]) });
+            std::thread::spawn(move || {
+                // Spread over the tick of the router's coarse clock, wherever that begins.
+                switchboard_tests::wait::holds_for(Duration::from_millis(5 * n), || true);
+                let start = Instant::now();
+                node.say(Control::Ping(Ping::default()));
+                assert_eq!(node.expect_go_away().reason, GoAwayReason::HeartbeatLost);
+                start.elapsed()
+            })
+        })
+        .collect();
+    let mut times: Vec<Duration> =
+        last_words.into_iter().map(|thread| thread.join().expect("it was told")).collect();
+    times.sort_unstable();
+    assert!(times[0] >= silence, "{times:?}");
+    // Some may be told late on a machine that has other things to do.
+    assert!(times[NODES as usize * 3 / 4] < silence + Duration::from_millis(50), "{times:?}");
+}
+
+#[test]
 fn every_frame_is_a_sign_of_life() {
     let router = RouterProcess::with(QUICK);
     let mut target = router.join(&["5.2"]);

@@ -17,9 +17,9 @@ pub mod queue;
 pub mod runs;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use switchboard_protocol::{Reason, ServiceId};
@@ -38,8 +38,9 @@ pub struct Mailbox {
     slot: Slot,
     session: u64,
     status: AtomicU32,
-    heard: AtomicU32,
-    /// How many ticks it may be silent; 0 until it is registered.
+    /// When it last was, in milliseconds of the router's clock.
+    heard: AtomicU64,
+    /// How many milliseconds it may be silent; 0 until it is registered.
     silence: AtomicU32,
     outbox: Mutex<Outbox>,
 }
@@ -162,7 +163,7 @@ impl Mailbox {
             slot,
             session,
             status: AtomicU32::new(0),
-            heard: AtomicU32::new(0),
+            heard: AtomicU64::new(0),
             silence: AtomicU32::new(0),
             outbox: Mutex::new(Outbox {
                 writer: Some(writer),
@@ -315,6 +316,25 @@ impl Mailbox {
                 Some(Offer::Refused(Reason::Full))
             }
         }
+    }
+
+    /// If no sender waits for room: how many rounds of them have come and gone.
+    pub fn calm(&self) -> Option<u32> {
+        let outbox = self.lock();
+        outbox.waiters.is_empty().then_some(outbox.round)
+    }
+
+    /// Waits, as a sender would, until none waits. `noted` is 0 to begin with.
+    pub fn poll_calm(&self, cx: &Context<'_>, noted: &mut u32) -> Poll<u32> {
+        let mut outbox = self.lock();
+        if outbox.waiters.is_empty() || outbox.closed {
+            return Poll::Ready(outbox.round);
+        }
+        if *noted != outbox.round {
+            *noted = outbox.round;
+            outbox.waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     // ---- writing -------------------------------------------------------------------------------
@@ -485,6 +505,11 @@ impl Mailbox {
         self.release(outbox);
     }
 
+    /// Whether it takes no more frames.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Whether everything is written. If it is not, the task is woken after each write from now on,
     /// whichever thread it is that writes.
     pub fn is_drained(&self) -> bool {
@@ -515,14 +540,14 @@ impl Mailbox {
 
     // ---- signs of life -------------------------------------------------------------------------
 
-    /// The session sent something at this tick.
+    /// The session sent something at this millisecond.
     #[inline]
-    pub fn heard(&self, tick: u32) {
-        self.heard.store(tick, Relaxed);
+    pub fn heard(&self, ms: u64) {
+        self.heard.store(ms, Relaxed);
     }
 
     /// When it last did.
-    pub fn last_heard(&self) -> u32 {
+    pub fn last_heard(&self) -> u64 {
         self.heard.load(Relaxed)
     }
 
@@ -536,12 +561,12 @@ impl Mailbox {
         self.status.load(SeqCst) & status::GREETED != 0
     }
 
-    /// The session is registered, and may be silent for this many ticks.
+    /// The session is registered, and may be silent for this many milliseconds.
     pub fn set_registered(&self, silence: u32) {
         self.silence.store(silence, Relaxed);
     }
 
-    /// How many ticks it may be silent; `None` before its Hello.
+    /// How many milliseconds it may be silent; `None` before its Hello.
     pub fn silence(&self) -> Option<u32> {
         match self.silence.load(Relaxed) {
             0 => None,

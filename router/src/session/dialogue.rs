@@ -1,6 +1,8 @@
 //! What the node and the router say to each other: one function for each message.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::sync::Arc;
 
 use switchboard_protocol::control::{
     Control, ControlError, Hello, LeftReason, Ping, Register, Unregister, Unregistered, Welcome,
@@ -10,7 +12,10 @@ use switchboard_protocol::{Class, RefusalCode, ServiceId};
 use tracing::{debug, info};
 
 use super::{End, Session};
+use crate::forward::local::Local;
+use crate::mailbox::Mailbox;
 use crate::registry::{Change, Refusal};
+use crate::shared::Shared;
 
 impl Session {
     /// Answers a control message. An answer of `Some` ends the session.
@@ -37,7 +42,7 @@ impl Session {
                 }
             }
             Control::Watch(watch) => {
-                self.watch(watch.class).await;
+                self.watch(watch.class, watch.changes_only).await;
             }
             Control::Unwatch(watch) => {
                 let (handle, class) = (self.source.mailbox.clone(), Some(watch.class));
@@ -82,11 +87,14 @@ impl Session {
             version: VERSION,
             router: self.shared.name.clone(),
             session: self.source.mailbox.session(),
+            // With the masters, for the registrar to fill in.
             ids: Vec::new(),
             classes: settings.policies.names.clone(),
             heartbeat_ms,
             max_frame: settings.limits.max_frame_bytes,
             max_services: settings.limits.max_services_per_session as u32,
+            routers: settings.routers.clone(),
+            uptime_ms: self.shared.clock.uptime_ms(),
             ..Welcome::default()
         };
         let change = Change::Register {
@@ -107,21 +115,21 @@ impl Session {
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
         }
-        let silence = self.shared.clock.ticks(heartbeat_ms.saturating_mul(MISSED_HEARTBEATS));
+        let silence = heartbeat_ms.saturating_mul(MISSED_HEARTBEATS);
         self.source.mailbox.set_registered(silence);
-        self.shared.watchdog.expect_heartbeats(&self.source.mailbox, &self.shared.clock);
+        self.shared.watchdog.expect_heartbeats(&self.source.mailbox);
         for class in hello.watch.into_iter().collect::<BTreeSet<_>>() {
-            self.watch(class).await;
+            self.watch(class, false).await;
         }
         None
     }
 
     /// Waits for the picture to be sent: a node has one made at a time.
-    async fn watch(&mut self, class: Class) {
+    async fn watch(&mut self, class: Class, changes_only: bool) {
         self.watches = true;
         let handle = self.source.mailbox.clone();
         // Nothing to refuse.
-        let _ = self.shared.registrar.ask(Change::Watch { handle, class }).await;
+        let _ = self.shared.registrar.ask(Change::Watch { handle, class, changes_only }).await;
     }
 
     async fn register(&mut self, register: Register) {
@@ -143,20 +151,53 @@ impl Session {
     }
 
     async fn unregister(&mut self, unregister: Unregister) {
-        let Unregister { request, ids, .. } = unregister;
+        let Unregister { request, ids, draining } = unregister;
         if let Some(id) = ids.iter().find(|id| !self.source.ids.contains(id)) {
             let text = format!("{id} is not registered by this session");
             let refusal = Refusal::new(RefusalCode::NotRegistered, text);
             return self.refuse(&refusal, Some(request));
         }
-        self.source.ids.retain(|id| !ids.contains(id));
-        info!(session = self.source.mailbox.session(), ?ids, "unregistered");
         let handle = self.source.mailbox.clone();
-        let change = Change::Unregister { handle, ids, reason: LeftReason::Unregistered };
+        let session = handle.session();
+        let change = if draining {
+            info!(session, ?ids, "draining");
+            Change::Drain { handle, ids }
+        } else {
+            info!(session, ?ids, "unregistered");
+            self.source.ids.retain(|id| !ids.contains(id));
+            Change::Unregister { handle, ids, reason: LeftReason::Unregistered }
+        };
         // Nothing can be refused here; the answer says that the table is published.
         let _ = self.shared.registrar.ask(change).await;
-        self.push(&Control::Unregistered(Unregistered { request }));
+        let unregistered = Control::Unregistered(Unregistered { request });
+        // ORDER: the answer comes behind every frame that was picked by an older table. When the fence
+        // is passed, these lie in the mailbox, unless their senders wait for room in it.
+        let mailbox = &self.source.mailbox;
+        let calm = mailbox.calm();
+        self.shared.fence.pass().await;
+        if calm.is_some() && mailbox.calm() == calm {
+            self.push(&unregistered);
+        } else {
+            // Room comes when this session writes, so another task waits for it.
+            let (mailbox, shared) = (mailbox.clone(), self.shared.clone());
+            tokio::spawn(answer_behind_waiters(mailbox, shared, unregistered));
+        }
     }
+}
+
+/// Sends a message behind the frames of all senders that wait for room in a mailbox now.
+async fn answer_behind_waiters(mailbox: Arc<Mailbox>, shared: Arc<Shared>, message: Control) {
+    loop {
+        let mut noted = 0;
+        let round = poll_fn(|cx| mailbox.poll_calm(cx, &mut noted)).await;
+        // All who waited have been woken, but some may not have offered again yet; and of those who did,
+        // some may wait once more.
+        shared.fence.pass().await;
+        if mailbox.is_closed() || mailbox.calm() == Some(round) {
+            break;
+        }
+    }
+    Local::with(|local| mailbox.push(&message.to_frame().to_bytes(), &mut local.out));
 }
 
 fn undecodable(error: &ControlError) -> Refusal {

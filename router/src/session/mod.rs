@@ -90,7 +90,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     };
     let mailbox = Arc::new(Mailbox::new(slot, number, writer));
     shared.sessions.seat(&mailbox);
-    mailbox.heard(shared.clock.now());
+    mailbox.heard(shared.clock.now_ms());
     shared.watchdog.expect_hello(&mailbox, &shared);
     let mut session = Session {
         shared,

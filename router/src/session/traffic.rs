@@ -72,7 +72,7 @@ impl Session {
                 Ok(0) | Err(_) => return Poll::Ready(Step::End(End::Disconnected)),
                 Ok(n) => n,
             };
-            self.source.mailbox.heard(self.shared.clock.now());
+            self.source.mailbox.heard(self.shared.clock.now_ms());
             local.out.counters.reads.increment();
             let step = if joined {
                 let bytes = &scratch[..start + n];
@@ -250,7 +250,7 @@ impl Session {
                 self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
                 return false;
             }
-            mailbox.heard(self.shared.clock.now());
+            mailbox.heard(self.shared.clock.now_ms());
             mailbox.set_paused(false);
         }
         // Answers and reports that the peer does not read pile up in its own mailbox.

@@ -15,9 +15,12 @@ pub struct ClassTable<H> {
     class: Class,
     policy: Arc<ClassPolicy>,
     members: Sequence<H>,
+    /// Who has left the class but for what is sent to it by its id. No instance is here and a member.
+    draining: Sequence<H>,
     owners: Owners,
     master: Option<u32>,
     epoch: u64,
+    master_changes: u64,
 }
 
 /// What a mode picked.
@@ -38,9 +41,11 @@ impl<H: Clone> ClassTable<H> {
             class,
             policy,
             members: Sequence::default(),
+            draining: Sequence::default(),
             owners: Owners::default(),
             master: None,
             epoch: 0,
+            master_changes: 0,
         }
     }
 
@@ -64,10 +69,30 @@ impl<H: Clone> ClassTable<H> {
         (self.master.and_then(|instance| self.members.find(instance)), self.epoch)
     }
 
-    /// The member with an instance number.
+    /// How often the master changed since the router started.
+    pub fn master_changes(&self) -> u64 {
+        self.master_changes
+    }
+
+    /// Whom frames for an instance by its number reach: the member, or who drains under it.
     #[inline]
     pub fn find(&self, instance: u32) -> Option<&Member<H>> {
+        self.members.find(instance).or_else(|| self.draining.find(instance))
+    }
+
+    /// The member with an instance number.
+    pub fn member(&self, instance: u32) -> Option<&Member<H>> {
         self.members.find(instance)
+    }
+
+    /// Who drains under an instance number.
+    pub fn draining(&self, instance: u32) -> Option<&Member<H>> {
+        self.draining.find(instance)
+    }
+
+    /// How many drain.
+    pub fn count_draining(&self) -> u32 {
+        self.draining.count().live
     }
 
     /// All members, ascending.
@@ -145,9 +170,11 @@ impl<H: Clone> ClassTable<H> {
         Some(if other.load() < one.load() { other } else { one })
     }
 
-    /// Puts a member in its place, and answers with the one that it displaces.
+    /// Puts a member in its place, and answers with the one that it displaces. Who drains under the same
+    /// number is reached no more.
     pub(crate) fn insert(&mut self, member: Member<H>) -> Option<Member<H>> {
         let instance = member.instance;
+        self.draining.remove(instance, Keep::Nothing);
         let displaced = self.members.insert(member);
         if displaced.is_none() {
             self.owners.joined(instance);
@@ -162,10 +189,23 @@ impl<H: Clone> ClassTable<H> {
         Some(removed)
     }
 
+    /// Takes a member out of what modes pick from; what is sent to it by its id still reaches it.
+    pub(crate) fn drain(&mut self, instance: u32) -> Option<Member<H>> {
+        let removed = self.remove(instance)?;
+        self.draining.insert(removed.clone());
+        Some(removed)
+    }
+
+    /// Takes out who drains.
+    pub(crate) fn forget(&mut self, instance: u32) -> Option<Member<H>> {
+        self.draining.remove(instance, Keep::Nothing)
+    }
+
     /// Names the master anew.
     pub(crate) fn set_master(&mut self, master: Option<u32>, epoch: u64) {
         self.master = master;
         self.epoch = epoch;
+        self.master_changes += 1;
     }
 
     /// Takes a policy from a reload.

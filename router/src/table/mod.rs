@@ -37,7 +37,7 @@ impl<H: Clone> Table<H> {
         self.classes[usize::from(class.raw())].as_deref()
     }
 
-    /// The member with an id.
+    /// Whom frames for an id reach: the member, or who drains under it.
     pub fn find(&self, id: ServiceId) -> Option<&Member<H>> {
         self.class(id.class())?.find(id.instance().raw())
     }

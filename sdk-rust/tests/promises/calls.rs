@@ -96,7 +96,7 @@ async fn what_cant_be_sent_says_why() {
     let unwritable = node.forward(Random, GAMESVR, "x", (Unwritable,));
     assert_eq!(unwritable, Err(ForwardError::Encode("on purpose".to_owned())));
     let call = within(node.call::<()>(Master, "chat", "x", ())).await;
-    assert_eq!(call, Err(CallError::UnknownClass("chat".to_owned())));
+    assert_eq!(call, Err(ForwardError::UnknownClass("chat".to_owned()).into()));
 
     // None of it left, and the link is none the worse.
     node.forward(Random, GAMESVR, "after", ()).unwrap();
@@ -119,7 +119,7 @@ async fn a_full_outbox_says_full_and_takes_more_once_it_has_room() {
     .await;
     assert!(matches!(refused, ForwardError::Full { limit: 100_000, .. }), "{refused}");
     let call = within(node.call_raw(Random, GAMESVR, vec![0; 50_000])).await;
-    assert!(matches!(call, Err(CallError::Full { .. })), "{call:?}");
+    assert!(matches!(call, Err(CallError::NotSent(ForwardError::Full { .. }))), "{call:?}");
     within(async {
         while node.forward_raw(Random, GAMESVR, [0; 50_000]).is_err() {
             session.data().await;

@@ -118,7 +118,7 @@ async fn the_master_moves_on_and_each_hears_of_it() {
     })
     .await;
     assert!(epoch > before);
-    assert_eq!(second.mastership(MATCHSVR), Some(epoch));
+    assert_eq!(second.epoch(MATCHSVR), Some(epoch));
     assert_eq!(within(second.call::<u32>(Master, MATCHSVR, "who", ())).await, Ok(2));
 }
 

@@ -236,7 +236,7 @@ async fn a_one_way_message_that_finds_the_queue_full_is_counted_and_announced() 
     let mut dropped = 0;
     while dropped < 5 {
         dropped += event(&mut events, |event| match event {
-            Event::Overloaded { messages, replies: 0 } => Some(*messages),
+            Event::Overloaded { messages, replies: 0, .. } => Some(*messages),
             _ => None,
         })
         .await;

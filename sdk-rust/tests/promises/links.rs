@@ -27,7 +27,7 @@ async fn calls_under_way_fail_at_once_when_the_link_is_lost() {
     drop(session);
     for call in calls {
         let error = within(call).await.unwrap().unwrap_err();
-        assert_eq!(error, CallError::OutcomeUnknown);
+        assert!(matches!(error, CallError::OutcomeUnknown(_)), "{error}");
         assert!(error.outcome_unknown());
     }
 }
@@ -42,7 +42,7 @@ async fn without_a_link_nothing_is_promised() {
     // The fake accepts no one yet, so the node has no link for the time being.
     assert_eq!(node.forward(Random, GAMESVR, "x", ()), Err(ForwardError::NotConnected));
     let call = within(node.call::<()>(Random, GAMESVR, "x", ())).await;
-    assert_eq!(call, Err(CallError::NotConnected));
+    assert_eq!(call, Err(CallError::NotSent(ForwardError::NotConnected)));
     assert!(!call.unwrap_err().outcome_unknown());
     assert_eq!(within(node.register("3.7")).await, Err(RegisterError::NotConnected));
 }
@@ -218,7 +218,7 @@ async fn assert_closed(node: &Node, router: &FakeRouter, reason: CloseReason) {
     let forward = node.forward(Random, GAMESVR, "x", ());
     assert_eq!(forward, Err(ForwardError::Closed(reason.clone())));
     let call = within(node.call::<()>(Random, GAMESVR, "x", ())).await;
-    assert_eq!(call, Err(CallError::Closed(reason.clone())));
+    assert_eq!(call, Err(CallError::NotSent(ForwardError::Closed(reason.clone()))));
     let register = within(node.register("3.7")).await;
     assert_eq!(register, Err(RegisterError::Closed(reason.clone())));
     assert_eq!(node.watch(GAMESVR).unwrap_err(), ForwardError::Closed(reason));

@@ -148,10 +148,10 @@ async fn a_node_hears_when_it_becomes_master_and_when_it_no_longer_is() {
     let mut events = node.events();
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
     assert_eq!(mastership(&mut events).await, Some(7));
-    assert_eq!(node.mastership(MATCHSVR), Some(7));
+    assert_eq!(node.epoch(MATCHSVR), Some(7));
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 2)), 8)).await;
     assert_eq!(mastership(&mut events).await, None);
-    assert_eq!(node.mastership(MATCHSVR), None);
+    assert_eq!(node.epoch(MATCHSVR), None);
     // Of others it hears in a watcher, and only there.
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 3)), 9)).await;
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 10)).await;
@@ -169,7 +169,7 @@ async fn the_epoch_of_a_newer_incarnation_under_the_same_id_is_not_this_nodes() 
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 8)).await;
     assert_eq!(mastership(&mut events).await, None);
-    assert_eq!(node.mastership(MATCHSVR), None);
+    assert_eq!(node.epoch(MATCHSVR), None);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_node_without_a_link_is_master_of_nothing() {
     assert_eq!(mastership(&mut events).await, Some(7));
     drop(session);
     assert_eq!(mastership(&mut events).await, None);
-    assert_eq!(node.mastership(MATCHSVR), None);
+    assert_eq!(node.epoch(MATCHSVR), None);
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_node_is_told_of_its_mastership_before_the_first_message_to_it_as_mast
     let router = FakeRouter::start().await;
     let builder = router
         .node()
-        .on("epoch", async |from: switchboard::Caller, ()| Ok(from.node().mastership(MATCHSVR)));
+        .on("epoch", async |from: switchboard::Caller, ()| Ok(from.node().epoch(MATCHSVR)));
     let (_node, mut session) = router.connect(builder).await;
     session.control_out(master(MATCHSVR, Some(id(MATCHSVR, 1)), 7)).await;
     assert_eq!(session.call(&request("epoch")).await.payload, b"\x91\x07"[..]);

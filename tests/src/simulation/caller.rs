@@ -88,10 +88,8 @@ impl Node {
     fn forward(&mut self, stage: &mut Stage, class: Class, parcel: Parcel) {
         self.caller.forwards += 1;
         let parcel = Parcel { body: self.caller.forwards, ..parcel };
-        stage.checks.tally.forwards += 1;
-        if let Some(slot) = self.way(stage, class) {
-            self.data(stage, slot, parcel);
-        }
+        let sent = self.way(stage, class).is_some_and(|slot| self.data(stage, slot, parcel));
+        stage.checks.tally.forwards += u64::from(sent);
     }
 
     fn call(&mut self, stage: &mut Stage, parcel: Parcel) {

@@ -90,10 +90,12 @@ pub struct Tally {
     pub runs: u64,
     /// Those runs of a call that had run at another process before.
     pub runs_elsewhere: u64,
-    /// One-way frames.
+    /// One-way frames that were sent.
     pub forwards: u64,
     /// Those that arrived.
     pub forwards_arrived: u64,
+    /// Those that a router could not deliver.
+    pub forwards_bounced: u64,
     /// Frames that a router wrote to their target's connection.
     pub delivered: u64,
     /// Frames that a router returned.
@@ -106,6 +108,8 @@ pub struct Tally {
     pub elections: u64,
     /// Offices taken by a node.
     pub promotions: u64,
+    /// Classes whose routers name different masters at the end.
+    pub split: u64,
     /// The longest time in microseconds that two nodes held one office and shared a router.
     pub overlap: u64,
     /// Things that went wrong, or were put right.

@@ -79,11 +79,12 @@ impl Weather {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Nodes, Self::Routers, Self::Rolling, Self::Storm];
 
-    /// How long two nodes may hold one office that goes to the lowest id: a lower id takes it at once,
-    /// and who had it hears of that if it hears anything; otherwise its lease has to end. None where
-    /// nodes may see different routers, which do not know of each other.
-    pub fn longest_overlap(self) -> Option<u64> {
-        (self != Self::Storm).then_some(LEASE + 4 * LONG_DELAY)
+    /// How long two nodes may hold one office: while the news of a hand-over is on its way. A lower id
+    /// takes an office at once where that is the policy, and if who had it hears nothing, its lease has
+    /// to end. None where nodes may see different routers, which do not know of each other.
+    pub fn longest_overlap(self, sticky: bool) -> Option<u64> {
+        let most = if sticky { 4 * LONG_DELAY } else { LEASE + 4 * LONG_DELAY };
+        (self != Self::Storm).then_some(most)
     }
 
     /// The faults of `length`, with about one in each `pace`.
@@ -139,7 +140,8 @@ impl Weather {
         let (node, router) = (rng.random_range(0..NODES), rng.random_range(0..ROUTERS));
         let callee = rng.random_range(0..CALLEES);
         let silent = rng.random_range(0..3) == 0;
-        let kill = Fault::KillNode { node: callee, silent };
+        let kill =
+            Fault::KillNode { node: if self == Self::Storm { node } else { callee }, silent };
         let delay = match self {
             Self::Storm => rng.random_range(MS..150 * MS),
             _ => rng.random_range(MS..LONG_DELAY),

@@ -28,6 +28,8 @@ pub struct Link {
     /// When a router that asked this node to go wants it back.
     pub come_back: Option<u64>,
     pub last_data: u64,
+    /// The router has answered that it picks this node no more.
+    pub drained: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +203,7 @@ impl Link {
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
             come_back: None,
             last_data: 0,
+            drained: false,
         }
     }
 }

@@ -100,7 +100,7 @@ impl Node {
             let unregister = Unregister { request: 1, ids: vec![self.id], draining: true };
             self.control(stage, slot, Control::Unregister(unregister));
         }
-        stage.after(100 * MS, self.event(NodeTimer::Retire));
+        stage.after(20 * MS, self.event(NodeTimer::Retire));
     }
 
     pub fn is_paused(&self, now: u64) -> bool {
@@ -154,7 +154,10 @@ impl Node {
             NodeTimer::Finish { parcel } => self.finish(stage, parcel),
             NodeTimer::Twice { slot, parcel } => self.take_in(stage, slot, parcel),
             NodeTimer::Retire => {
-                if self.callee.running == 0 {
+                // Without a link nobody answers, and nothing comes.
+                let answered =
+                    (0..ROUTERS).all(|slot| self.links[slot].drained || self.conn(slot).is_none());
+                if self.callee.running == 0 && answered {
                     self.kill(stage, false);
                 } else {
                     stage.after(20 * MS, self.event(NodeTimer::Retire));
@@ -168,6 +171,7 @@ impl Node {
             Control::Welcome(welcome) => self.welcome(stage, slot, &welcome),
             Control::Refused(_) => self.lost(stage, slot),
             Control::Pong(pong) => self.pong(stage, slot, pong.nonce),
+            Control::Unregistered(_) => self.links[slot].drained = true,
             Control::Event(event) => self.happened(stage, slot, &event),
             Control::GoAway(GoAway { reconnect_after_ms: Some(after), .. }) => {
                 self.asked_to_go(stage, slot, u64::from(after) * MS);

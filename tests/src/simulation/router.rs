@@ -4,18 +4,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use rand::RngExt;
 use switchboard_protocol::control::{
-    Control, GoAway, GoAwayReason, Hello, LeftReason, Master, Ping, Refused, Unregistered, Welcome,
+    Control, GoAway, GoAwayReason, Hello, LeftReason, Ping, Refused, Unregistered, Welcome,
 };
 use switchboard_protocol::{Class, Reason, RefusalCode, ServiceId};
-use switchboard_router::policy::{ClassPolicy, Policies};
+use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
 use switchboard_router::registry::{Change, Effect, Effects, Handle, Registry};
 use switchboard_router::table::Pick;
 
 use super::checks::Ending;
 use super::message::{End, Message, Parcel, What};
 use super::stage::{Event, MS, RouterTimer, SILENCE, Stage};
-use super::world::{EPOCH, HASH_SLOTS, HASHED};
+use super::world::{EPOCH, HASH_SLOTS, HASHED, MASTERED};
 
 /// A router, dead or alive.
 pub struct Router {
@@ -38,12 +39,19 @@ pub struct Seat(pub u64);
 pub struct Session {
     pub ids: Vec<ServiceId>,
     heard: u64,
-    mailbox: VecDeque<Waiting>,
+    mailbox: VecDeque<Outgoing>,
     /// Data frames that are on their way.
     on_the_way: usize,
 }
 
-/// A frame in a mailbox.
+/// What waits in a mailbox.
+#[derive(Debug)]
+enum Outgoing {
+    Data(Waiting),
+    Control(Box<Control>),
+}
+
+/// A data frame in a router.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     frame: u64,
@@ -65,7 +73,7 @@ impl Router {
             up: false,
             leaving: false,
             started: 0,
-            registry: Registry::new(policies(), 0, MAX_SERVICES),
+            registry: Registry::new(policies(), MAX_SERVICES, 0),
             sessions: BTreeMap::new(),
         }
     }
@@ -81,7 +89,7 @@ impl Router {
         }
         let index = self.index;
         let life = self.life + 1;
-        let registry = Registry::new(policies(), EPOCH + stage.now, MAX_SERVICES);
+        let registry = Registry::new(policies(), MAX_SERVICES, stage.rng.random());
         *self = Self { life, up: true, started: stage.now, registry, ..Self::new(index) };
     }
 
@@ -90,8 +98,10 @@ impl Router {
             return;
         }
         for session in self.sessions.values() {
-            for waiting in &session.mailbox {
-                stage.checks.ended(stage.now, waiting.frame, Ending::Died);
+            for outgoing in &session.mailbox {
+                if let Outgoing::Data(waiting) = outgoing {
+                    stage.checks.ended(stage.now, waiting.frame, Ending::Died);
+                }
             }
         }
         let life = self.life;
@@ -107,10 +117,10 @@ impl Router {
             return;
         }
         self.leaving = true;
-        for conn in self.sessions.keys() {
+        for (conn, session) in &mut self.sessions {
             let reason = GoAwayReason::Shutdown;
             let go = GoAway { reason, reconnect_after_ms: Some(reconnect_after_ms) };
-            control(stage, *conn, Control::GoAway(go));
+            session.push(stage, *conn, Outgoing::Control(Box::new(Control::GoAway(go))));
         }
     }
 
@@ -189,16 +199,21 @@ impl Router {
         match message {
             Control::Hello(hello) => self.greet(stage, conn, hello),
             Control::Ping(ping) => {
-                control(stage, conn, Control::Pong(Ping { nonce: ping.nonce }));
+                self.tell(stage, conn, Control::Pong(Ping { nonce: ping.nonce }));
             }
             Control::Unregister(unregister) => {
-                let (ids, reason) = (unregister.ids, LeftReason::Unregistered);
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.ids.retain(|id| !ids.contains(id));
+                let (handle, ids) = (Seat(conn), unregister.ids);
+                if unregister.draining {
+                    self.change(stage, Change::Drain { handle, ids });
+                } else {
+                    if let Some(session) = self.sessions.get_mut(&conn) {
+                        session.ids.retain(|id| !ids.contains(id));
+                    }
+                    let reason = LeftReason::Unregistered;
+                    self.change(stage, Change::Unregister { handle, ids, reason });
                 }
-                self.change(stage, Change::Unregister { handle: Seat(conn), ids, reason });
                 let request = unregister.request;
-                control(stage, conn, Control::Unregistered(Unregistered { request }));
+                self.tell(stage, conn, Control::Unregistered(Unregistered { request }));
             }
             _ => {}
         }
@@ -216,20 +231,15 @@ impl Router {
             held: 0,
         };
         let mut effects = Effects::default();
-        match self.registry.apply(change, &mut effects) {
+        match self.registry.apply(change, EPOCH + stage.now, &mut effects) {
             Err(refusal) => self.refuse(stage, conn, refusal.code),
             Ok(ids) => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.ids.clone_from(&ids);
                 }
-                let masters = ids.iter().filter_map(|id| {
-                    let class = id.class();
-                    let (master, epoch) = self.registry.table().class(class)?.master();
-                    let id = master.and_then(|member| {
-                        ServiceId::from_raw(class.as_target() | member.instance).ok()
-                    });
-                    Some((class, Master { id, epoch }))
-                });
+                let classes = ids.iter().map(|id| id.class());
+                let masters =
+                    classes.filter_map(|class| Some((class, self.registry.master(class)?)));
                 let welcome = Welcome {
                     router: Self::name(self.index).to_owned(),
                     masters: masters.collect(),
@@ -237,10 +247,13 @@ impl Router {
                     ids,
                     ..Welcome::default()
                 };
-                control(stage, conn, Control::Welcome(welcome));
+                self.tell(stage, conn, Control::Welcome(welcome));
                 self.carry_out(stage, effects);
                 for class in hello.watch {
-                    self.change(stage, Change::Watch { handle: Seat(conn), class });
+                    self.change(
+                        stage,
+                        Change::Watch { handle: Seat(conn), class, changes_only: false },
+                    );
                 }
             }
         }
@@ -249,14 +262,14 @@ impl Router {
     fn refuse(&mut self, stage: &mut Stage, conn: u64, code: RefusalCode) {
         let refused =
             Refused { code: code.raw(), text: String::new(), offset: None, request: None };
-        control(stage, conn, Control::Refused(refused));
+        self.tell(stage, conn, Control::Refused(refused));
         self.end(stage, conn, LeftReason::Closed);
     }
 
     fn change(&mut self, stage: &mut Stage, change: Change<Seat>) {
         let mut effects = Effects::default();
         // Only a Register is refused.
-        let _ = self.registry.apply(change, &mut effects);
+        let _ = self.registry.apply(change, EPOCH + stage.now, &mut effects);
         self.carry_out(stage, effects);
     }
 
@@ -273,7 +286,7 @@ impl Router {
                         stage.checks.elected(stage.now, self.index, event.class, master);
                     }
                     for seat in to.iter() {
-                        control(stage, seat.0, message.clone());
+                        self.tell(stage, seat.0, message.clone());
                     }
                 }
                 Effect::Remove { holder, id } => {
@@ -282,7 +295,7 @@ impl Router {
                     if session.ids.is_empty() {
                         let reason = GoAwayReason::Replaced;
                         let go = GoAway { reason, reconnect_after_ms: None };
-                        control(stage, holder.0, Control::GoAway(go));
+                        self.tell(stage, holder.0, Control::GoAway(go));
                         self.end(stage, holder.0, LeftReason::Replaced);
                     }
                 }
@@ -302,8 +315,10 @@ impl Router {
         let handle = Seat(conn);
         self.change(stage, Change::Unwatch { handle, class: None });
         self.change(stage, Change::Unregister { handle, ids: session.ids, reason });
-        for waiting in session.mailbox {
-            self.bounce(stage, waiting, Reason::TargetLost);
+        for outgoing in session.mailbox {
+            if let Outgoing::Data(waiting) = outgoing {
+                self.bounce(stage, waiting, Reason::TargetLost);
+            }
         }
     }
 
@@ -327,14 +342,19 @@ impl Router {
             stage.checks.fail(stage.now, || text.to_owned());
             return;
         };
-        session.mailbox.push_back(waiting);
-        let peak = &mut stage.checks.tally.peak_mailbox;
-        *peak = (*peak).max(session.mailbox.len());
-        session.write(stage, conn);
+        session.push(stage, conn, Outgoing::Data(waiting));
+    }
+
+    fn tell(&mut self, stage: &mut Stage, conn: u64, message: Control) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.push(stage, conn, Outgoing::Control(Box::new(message)));
+        }
     }
 
     fn bounce(&mut self, stage: &mut Stage, waiting: Waiting, reason: Reason) {
         stage.checks.ended(stage.now, waiting.frame, Ending::Bounced(reason));
+        let forward = waiting.parcel.what == What::Forward;
+        stage.checks.tally.forwards_bounced += u64::from(forward);
         if waiting.parcel.what == What::Call && self.sessions.contains_key(&waiting.from) {
             stage.send(waiting.from, End::Node, Message::Report(reason, waiting.parcel));
         }
@@ -342,25 +362,39 @@ impl Router {
 }
 
 impl Session {
+    fn push(&mut self, stage: &mut Stage, conn: u64, outgoing: Outgoing) {
+        self.mailbox.push_back(outgoing);
+        let peak = &mut stage.checks.tally.peak_mailbox;
+        *peak = (*peak).max(self.mailbox.len());
+        self.write(stage, conn);
+    }
+
     fn write(&mut self, stage: &mut Stage, conn: u64) {
-        while self.on_the_way < ON_THE_WAY
-            && let Some(waiting) = self.mailbox.pop_front()
+        let full = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Data(_));
+        while let Some(next) = self.mailbox.front()
+            && !(self.on_the_way >= ON_THE_WAY && full(next))
         {
-            self.on_the_way += 1;
-            stage.checks.ended(stage.now, waiting.frame, Ending::Delivered);
-            stage.send(conn, End::Node, Message::Data(waiting.parcel));
+            match self.mailbox.pop_front() {
+                Some(Outgoing::Data(waiting)) => {
+                    self.on_the_way += 1;
+                    stage.checks.ended(stage.now, waiting.frame, Ending::Delivered);
+                    stage.send(conn, End::Node, Message::Data(waiting.parcel));
+                }
+                Some(Outgoing::Control(control)) => {
+                    stage.send(conn, End::Node, Message::Control(control));
+                }
+                None => {}
+            }
         }
     }
-}
-
-fn control(stage: &mut Stage, conn: u64, message: Control) {
-    stage.send(conn, End::Node, Message::Control(Box::new(message)));
 }
 
 fn policies() -> Arc<Policies> {
     let mut policies = Policies::default();
     let hashed = ClassPolicy { slots: HASH_SLOTS, ..ClassPolicy::default() };
     policies.classes.insert(HASHED, hashed);
+    let mastered = ClassPolicy { master: MasterPolicy::Sticky, ..ClassPolicy::default() };
+    policies.classes.insert(MASTERED, mastered);
     Arc::new(policies)
 }
 

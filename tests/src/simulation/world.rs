@@ -245,7 +245,7 @@ impl World {
                 .filter(|node| node.holds_office(&self.stage))
                 .map(|node| node.index)
                 .collect();
-            let most = self.setup.weather.longest_overlap();
+            let most = self.setup.weather.longest_overlap(class == MASTERED);
             let together = self.share_a_router(&holders);
             self.stage.checks.holders(self.stage.now, class, &holders, together, most);
         }
@@ -317,6 +317,12 @@ impl World {
         let now = self.stage.now;
         let checks = &mut self.stage.checks;
         checks.close(now);
+        let Tally { forwards, forwards_arrived, forwards_bounced, .. } = checks.tally;
+        let lost = forwards - forwards_arrived - forwards_bounced;
+        let gentle = self.stage.load.gentle;
+        checks.require(now, lost == 0 || !gentle, || {
+            format!("{lost} one-way frames are lost although everyone left as planned")
+        });
         for node in &mut self.nodes {
             let (index, pending) = (node.index, node.caller.pending.len());
             checks.require(now, pending == 0, || format!("node {index}: {pending} calls pending"));
@@ -334,8 +340,14 @@ impl World {
             let of_class = || self.nodes.iter().filter(|node| node.class() == class);
             let held = |node: &&Node| node.offices.epoch(class, self.stage.instant()).is_some();
             let holders = of_class().filter(held).count();
+            let named = |router: &Router| router.registry.master(class).and_then(|named| named.id);
+            // Where routers have elected different masters and keep them, nobody holds the office.
+            let agreed = self.routers.iter().all(|router| named(router) == named(&self.routers[0]));
             let checks = &mut self.stage.checks;
-            checks.require(now, holders == 1, || format!("{holders} masters of class {class}"));
+            checks.tally.split += u64::from(!agreed);
+            checks.require(now, holders == usize::from(agreed), || {
+                format!("{holders} masters of class {class}, and routers that agree: {agreed}")
+            });
         }
         for router in &self.routers {
             let (sessions, waiting) = (router.sessions.len(), router.waiting());

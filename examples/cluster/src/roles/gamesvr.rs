@@ -244,7 +244,7 @@ impl Players {
 
 fn why(error: CallError) -> Why {
     match error {
-        CallError::NotConnected | CallError::Full { .. } | CallError::Closed(_) => Why::NotSent,
+        CallError::NotSent(_) => Why::NotSent,
         CallError::NoRoute(Reason::TargetLost) => Why::TargetLost,
         CallError::NoRoute(_) => Why::NoRoute,
         CallError::Remote { code, .. } => Why::Remote(code),

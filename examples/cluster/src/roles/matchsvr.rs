@@ -58,7 +58,7 @@ pub async fn run(part: &Part, orders: mpsc::UnboundedReceiver<Order>) -> anyhow:
 impl Desk {
     fn handle(&mut self, from: &Caller, stream: Stream, stamp: Stamp) -> Result<(), HandlerError> {
         let node = from.node();
-        let epoch = node.mastership(node.id().class()).unwrap_or_default();
+        let epoch = node.epoch(node.id().class()).unwrap_or_default();
         let (source, number, at) = (from.id().raw(), stamp.number, now());
         self.journal.write(Record { source, stream, number, epoch, at })?;
         self.ledger.handled(from.id(), stream, stamp);

@@ -1,0 +1,175 @@
+//! One call that may be sent again: sends copies under one call id, over one router or another,
+//! until an answer comes. What to do when a copy comes to nothing is `retry`'s decision.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use switchboard_protocol::{Class, Flags, Header};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::backoff;
+use crate::call::{LINK_LOST, ttl_units};
+use crate::calls::{News, Ticket};
+use crate::error::CallError;
+use crate::handlers::HandlerError;
+use crate::links::Way;
+use crate::retry::{Outcome, Retry, Step};
+use crate::shared::Shared;
+
+/// A call under way.
+pub(crate) struct Repeated<'a> {
+    shared: &'a Shared,
+    ticket: Ticket<'a>,
+    news: UnboundedReceiver<News>,
+    header: Header,
+    payload: &'a [u8],
+    deadline: Instant,
+    retry: Retry,
+    /// The routers that were tried in this round, the last one last.
+    tried: Vec<usize>,
+}
+
+/// What the caller is told.
+type Result = std::result::Result<Bytes, CallError>;
+
+impl<'a> Repeated<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        header: Header,
+        payload: &'a [u8],
+        deadline: Instant,
+    ) -> Self {
+        let now = Instant::now();
+        // A callee forgets no call before this has passed.
+        let deadline = deadline.min(now + LONGEST);
+        let attempt = (deadline.duration_since(now) / 4).clamp(SHORT_ATTEMPT, LONG_ATTEMPT);
+        let header = Header { flags: header.flags | Flags::CALL | Flags::IDEMPOTENT, ..header };
+        let (ticket, news) = shared.calls.open_often(&header);
+        let header = Header { call_id: ticket.number, ..header };
+        let retry = Retry::new(deadline.into_std(), attempt);
+        Self { shared, ticket, news, header, payload, deadline, retry, tried: Vec::new() }
+    }
+
+    /// Sends copies until there is an answer, or no time is left.
+    pub(crate) async fn run(mut self) -> Result {
+        if let Some(class) = Class::of_target(self.header.target) {
+            // So that the death of an instance that has the call is heard of.
+            self.shared.watches.listen(class, &self.shared.links);
+        }
+        let mut elsewhere = false;
+        loop {
+            let outcome = match self.send(elsewhere) {
+                Ok(()) => {
+                    let ends = self.retry.attempt_ends(Instant::now().into_std());
+                    self.wait(ends.into()).await
+                }
+                Err(error) => Err(Outcome::NotSent(error)),
+            };
+            let mut outcome = match outcome {
+                Ok(result) => return result,
+                Err(outcome) => outcome,
+            };
+            let (until, next) = loop {
+                let now = Instant::now().into_std();
+                match self.retry.step(outcome, self.others_untried(), now, backoff::random()) {
+                    Step::Again { after, elsewhere } => break (now + after, elsewhere),
+                    Step::GiveUp(failure) => return Err(failure.into()),
+                    Step::Wait => match self.wait(self.deadline).await {
+                        Ok(result) => return result,
+                        Err(next) => outcome = next,
+                    },
+                }
+            };
+            if let Some(result) = self.rest(until.into()).await {
+                return result;
+            }
+            elsewhere = next;
+        }
+    }
+
+    fn send(&mut self, elsewhere: bool) -> std::result::Result<(), crate::error::ForwardError> {
+        let ttl = ttl_units(self.deadline.duration_since(Instant::now()));
+        let header = Header { ttl, ..self.header };
+        if !elsewhere {
+            self.tried.clear();
+        }
+        let way = if self.tried.is_empty() { Way::Chosen } else { Way::Not(&self.tried) };
+        let slot = self.shared.push_call(way, header, self.payload)?;
+        self.tried.push(slot);
+        Ok(())
+    }
+
+    /// Waits for what becomes of the newest copy.
+    async fn wait(&mut self, until: Instant) -> std::result::Result<Result, Outcome> {
+        loop {
+            let Ok(news) = timeout_at(until, self.news.recv()).await else {
+                return Err(Outcome::Quiet);
+            };
+            let Some(news) = news else {
+                return Ok(Err(CallError::OutcomeUnknown(LINK_LOST.to_owned())));
+            };
+            let newest = |slot| self.tried.last() == Some(&slot);
+            match news {
+                News::Answer { result: Err((code, _)), .. } if code == HandlerError::BUSY => {
+                    return Err(Outcome::Busy);
+                }
+                News::Answer { result, .. } => return Ok(answered(result)),
+                News::Unsent => {
+                    return Err(Outcome::NotSent(crate::error::ForwardError::NotConnected));
+                }
+                News::Bounced { slot, reason } if newest(slot) => {
+                    return Err(Outcome::Bounced(reason));
+                }
+                News::Lost { slot } if newest(slot) => return Err(Outcome::Lost),
+                News::Shaken { slot } if newest(slot) => return Err(Outcome::Shaken),
+                // Of an older copy, while a newer one is on its way.
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets a delay pass. An older copy may be answered in it, and a link may come up that nobody
+    /// has to wait longer for.
+    async fn rest(&mut self, until: Instant) -> Option<Result> {
+        let connected = self.shared.links.is_up();
+        let mut changes = self.shared.links.changes();
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return None,
+                _ = changes.changed(), if !connected => return None,
+                news = self.news.recv() => match news {
+                    Some(News::Answer { result: Err((code, _)), .. })
+                        if code == HandlerError::BUSY => {}
+                    Some(News::Answer { result, .. }) => return Some(answered(result)),
+                    Some(_) => {}
+                    None => {
+                        return Some(Err(CallError::OutcomeUnknown(LINK_LOST.to_owned())));
+                    }
+                },
+            }
+        }
+    }
+
+    fn others_untried(&self) -> bool {
+        self.shared.links.up().iter().any(|port| !self.tried.contains(&port.slot))
+    }
+}
+
+impl std::fmt::Debug for Repeated<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repeated").field("call", &self.ticket.number).finish_non_exhaustive()
+    }
+}
+
+fn answered(result: std::result::Result<Bytes, (String, String)>) -> Result {
+    result.map_err(|(code, text)| CallError::from_answer(code, text))
+}
+
+/// The longest that a call is repeated for: what a header's ttl can say.
+const LONGEST: Duration = Duration::from_secs(655);
+
+/// The bounds of the time after which a copy that nobody answers is followed by another; between
+/// them it is a quarter of the whole.
+const SHORT_ATTEMPT: Duration = Duration::from_millis(50);
+const LONG_ATTEMPT: Duration = Duration::from_secs(1);
