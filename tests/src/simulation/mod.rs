@@ -2,8 +2,9 @@
 //! simulated network of simulated processes that fail. All chance comes from one seed, so a run that
 //! goes wrong goes wrong again.
 //!
-//! - `world`: a cluster and what must be true of it; `faults`: what goes wrong; `checks`: the books;
-//! - `router`, `node`: processes; `link`, `caller` and `callee`: the sides of a node;
+//! - `world`: a cluster; `faults`: what goes wrong; `checks`: the books of what must hold; `paths`: which
+//!   calls must not fail;
+//! - `router` and `session`, `node`, `link`, `caller` and `callee`: the processes;
 //! - `stage`: time, chance and the agenda; `network`, `message`: what connects processes.
 //!
 //! Not simulated: bytes, sockets, threads, and clocks that run at different speeds. A connection that
@@ -17,7 +18,9 @@ mod link;
 mod message;
 mod network;
 mod node;
+mod paths;
 mod router;
+mod session;
 mod stage;
 mod world;
 

@@ -8,13 +8,14 @@ use rand::RngExt;
 use switchboard_protocol::control::{
     Control, GoAway, GoAwayReason, Hello, LeftReason, Ping, Refused, Unregistered, Welcome,
 };
-use switchboard_protocol::{Class, Reason, RefusalCode, ServiceId};
+use switchboard_protocol::{Class, Reason, RefusalCode};
 use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
 use switchboard_router::registry::{Change, Effect, Effects, Handle, Registry};
 use switchboard_router::table::Pick;
 
 use super::checks::Ending;
 use super::message::{End, Message, Parcel, What};
+use super::session::{Outgoing, Session, Waiting};
 use super::stage::{Event, MS, RouterTimer, SILENCE, Stage};
 use super::world::{EPOCH, HASH_SLOTS, HASHED, MASTERED};
 
@@ -33,31 +34,6 @@ pub struct Router {
 /// How the registry knows a session: by its connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Seat(pub u64);
-
-/// A connection as its router sees it.
-#[derive(Debug)]
-pub struct Session {
-    pub ids: Vec<ServiceId>,
-    heard: u64,
-    mailbox: VecDeque<Outgoing>,
-    /// Data frames that are on their way.
-    on_the_way: usize,
-}
-
-/// What waits in a mailbox.
-#[derive(Debug)]
-enum Outgoing {
-    Data(Waiting),
-    Control(Box<Control>),
-}
-
-/// A data frame in a router.
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    frame: u64,
-    from: u64,
-    parcel: Parcel,
-}
 
 impl Handle for Seat {
     fn session(&self) -> u64 {
@@ -361,34 +337,6 @@ impl Router {
     }
 }
 
-impl Session {
-    fn push(&mut self, stage: &mut Stage, conn: u64, outgoing: Outgoing) {
-        self.mailbox.push_back(outgoing);
-        let peak = &mut stage.checks.tally.peak_mailbox;
-        *peak = (*peak).max(self.mailbox.len());
-        self.write(stage, conn);
-    }
-
-    fn write(&mut self, stage: &mut Stage, conn: u64) {
-        let full = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Data(_));
-        while let Some(next) = self.mailbox.front()
-            && !(self.on_the_way >= ON_THE_WAY && full(next))
-        {
-            match self.mailbox.pop_front() {
-                Some(Outgoing::Data(waiting)) => {
-                    self.on_the_way += 1;
-                    stage.checks.ended(stage.now, waiting.frame, Ending::Delivered);
-                    stage.send(conn, End::Node, Message::Data(waiting.parcel));
-                }
-                Some(Outgoing::Control(control)) => {
-                    stage.send(conn, End::Node, Message::Control(control));
-                }
-                None => {}
-            }
-        }
-    }
-}
-
 fn policies() -> Arc<Policies> {
     let mut policies = Policies::default();
     let hashed = ClassPolicy { slots: HASH_SLOTS, ..ClassPolicy::default() };
@@ -399,6 +347,3 @@ fn policies() -> Arc<Policies> {
 }
 
 const MAX_SERVICES: usize = 8;
-
-/// How many frames a connection holds; the others wait in the mailbox.
-const ON_THE_WAY: usize = 8;

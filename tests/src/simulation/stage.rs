@@ -12,7 +12,7 @@ use super::checks::Checks;
 use super::faults::Fault;
 use super::message::{End, Parcel};
 use super::network::Network;
-use super::world::ENOUGH;
+use super::paths::ENOUGH;
 
 /// Everything that a process may touch besides itself.
 pub struct Stage {

@@ -4,13 +4,12 @@
 use std::ops::RangeInclusive;
 
 use rand::RngExt;
-use switchboard_protocol::{Class, Instance, Mode, ServiceId};
+use switchboard_protocol::{Class, Instance, ServiceId};
 
-use super::callee::{LONGEST_RUN, WINDOW_AGE};
-use super::caller::{ATTEMPT, kind_of};
+use super::callee::WINDOW_AGE;
 use super::checks::Tally;
 use super::faults::{Fault, Weather};
-use super::message::{End, Message, Parcel, What};
+use super::message::{End, Message};
 use super::node::Node;
 use super::router::Router;
 use super::stage::{Event, MS, SECOND, Stage};
@@ -37,11 +36,11 @@ pub struct Setup {
 }
 
 /// A cluster.
-struct World {
+pub struct World {
     setup: Setup,
-    stage: Stage,
-    routers: Vec<Router>,
-    nodes: Vec<Node>,
+    pub stage: Stage,
+    pub routers: Vec<Router>,
+    pub nodes: Vec<Node>,
     /// Since when nothing changed that decides whether a path is healthy, and what is.
     seen: u64,
 }
@@ -264,54 +263,6 @@ impl World {
         (0..ROUTERS).any(|router| linked(router, nodes))
     }
 
-    /// Notes for each caller and kind of call whether a path is healthy from now on.
-    fn look_for_paths(&mut self) {
-        let mut healthy = Vec::new();
-        for caller in NODES - CALLER_NODES..NODES {
-            for (mode, class, keys) in
-                [(Mode::Master, MASTERED, 0..1), (Mode::Hash, HASHED, 0..u64::from(HASH_SLOTS))]
-            {
-                for key in keys {
-                    let parcel = Parcel {
-                        what: What::Call,
-                        mode,
-                        source: id_of(caller),
-                        life: 0,
-                        target: class.as_target(),
-                        key,
-                        call_id: 0,
-                        body: 0,
-                        moved: false,
-                    };
-                    if (0..ROUTERS).any(|router| self.is_healthy(caller, router, &parcel)) {
-                        healthy.push((caller, kind_of(&parcel)));
-                    }
-                }
-            }
-        }
-        self.stage.paths_changed(healthy);
-    }
-
-    fn is_healthy(&mut self, caller: usize, router: usize, parcel: &Parcel) -> bool {
-        let linked = |world: &Self, node: usize, conn: Option<u64>| {
-            let network = &world.stage.network;
-            let (end, at) = (&world.nodes[node], &world.routers[router]);
-            end.alive
-                && !end.is_paused(world.stage.now)
-                && !network.is_parted(node, router)
-                && !network.is_slow(node, router)
-                && end.conn(router).is_some_and(|held| {
-                    at.sessions.contains_key(&held) && conn.is_none_or(|conn| conn == held)
-                })
-        };
-        if !self.routers[router].up || !linked(self, caller, None) {
-            return false;
-        }
-        let Some(conn) = self.routers[router].target(&mut self.stage, parcel) else { return false };
-        let Some((callee, _)) = self.stage.network.ends(conn) else { return false };
-        linked(self, callee, Some(conn)) && !self.nodes[callee].draining
-    }
-
     /// At the end, when all has been well for long: nothing may be left over.
     fn look_back(&mut self) {
         let now = self.stage.now;
@@ -372,7 +323,8 @@ impl World {
     }
 }
 
-fn id_of(node: usize) -> ServiceId {
+/// The id of a node.
+pub fn id_of(node: usize) -> ServiceId {
     let class = [MASTERED, HASHED, *CALLERS.start()][node / 3];
     let instance = Instance::new(node as u32 % 3 + 1).unwrap_or(Instance::MIN);
     ServiceId::new(class, instance)
@@ -395,16 +347,12 @@ pub const ROUTERS: usize = 2;
 /// Instances that are called.
 pub const CALLEES: usize = 6;
 
-const CALLER_NODES: usize = 3;
+pub const CALLER_NODES: usize = 3;
 
 pub const NODES: usize = CALLEES + CALLER_NODES;
 
 /// The clock at the start: incarnations and epochs are clock readings.
 pub const EPOCH: u64 = 1_700_000_000 * SECOND;
-
-/// How long a path has to be healthy for a call to have had a chance: time for a copy on each router
-/// that finds silence, the longest delay, the longest run, and some for the way.
-pub const ENOUGH: u64 = 2 * ATTEMPT.as_micros() as u64 + 100 * MS + LONGEST_RUN + 200 * MS;
 
 /// How long a cluster has until all is well again.
 const SETTLE: u64 = 12 * SECOND;
