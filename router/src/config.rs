@@ -290,6 +290,14 @@ impl Config {
         if let Some(rule) = wrong_time(policy.stall_timeout_ms) {
             return wrong(&format!("{key}.stall_timeout_ms"), policy.stall_timeout_ms, rule);
         }
+        if policy.park_ms > MAX_PARK_MS {
+            let rule = format!("is over {MAX_PARK_MS}: an hour");
+            return wrong(&format!("{key}.park_ms"), policy.park_ms, rule);
+        }
+        if policy.park_bytes < 4 << 10 {
+            let rule = "is too little: 4096 bytes or more; park_ms: 0 turns parking off";
+            return wrong(&format!("{key}.park_bytes"), policy.park_bytes, rule);
+        }
         if policy.slots > MAX_SLOTS {
             let rule = format!("is over {MAX_SLOTS}");
             return wrong(&format!("{key}.slots"), policy.slots, rule);
@@ -502,6 +510,7 @@ impl fmt::Display for Address {
 
 const MAX_SHARDS: usize = 256;
 const MAX_SLOTS: u32 = 1 << 20;
+const MAX_PARK_MS: u64 = 3_600_000;
 const MAX_MAX_FRAME: u32 = 1 << 30;
 
 #[cfg(test)]

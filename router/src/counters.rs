@@ -31,6 +31,8 @@ pub enum Outcome {
     TooLarge,
     /// Its source is not an id of the session that sent it.
     Refused,
+    /// It waited for an instance for as long as it may.
+    Expired,
 }
 
 /// A class and a mode, as an index.
@@ -43,6 +45,8 @@ pub struct Counters {
     received: Box<[AtomicU64]>,
     received_bytes: Box<[AtomicU64]>,
     outcomes: Box<[AtomicU64]>,
+    parked: Box<[AtomicU64]>,
+    released: Box<[AtomicU64]>,
     /// Reads that brought bytes.
     pub reads: Counter,
     /// Writes that took bytes.
@@ -68,7 +72,7 @@ pub struct Tally {
 
 impl Outcome {
     /// All outcomes, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Delivered,
         Self::NoInstance,
         Self::NotFound,
@@ -79,6 +83,7 @@ impl Outcome {
         Self::SourceLost,
         Self::TooLarge,
         Self::Refused,
+        Self::Expired,
     ];
 
     /// The word for it in metrics.
@@ -94,6 +99,7 @@ impl Outcome {
             Self::SourceLost => "source_lost",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
+            Self::Expired => "expired",
         }
     }
 }
@@ -108,6 +114,7 @@ impl From<Reason> for Outcome {
             Reason::Evicted => Self::Evicted,
             Reason::TargetLost => Self::TargetLost,
             Reason::TooLarge => Self::TooLarge,
+            Reason::Expired => Self::Expired,
             _ => Self::NotFound,
         }
     }
@@ -151,6 +158,8 @@ impl Counters {
             received: zeros(BUCKETS),
             received_bytes: zeros(BUCKETS),
             outcomes: zeros(BUCKETS * Outcome::ALL.len()),
+            parked: zeros(CLASSES),
+            released: zeros(CLASSES),
             reads: Counter::default(),
             writes: Counter::default(),
             pauses: Counter::default(),
@@ -170,6 +179,22 @@ impl Counters {
     #[inline]
     pub fn ended(&self, bucket: Bucket, outcome: Outcome, frames: u32) {
         add(&self.outcomes[outcome as usize * BUCKETS + usize::from(bucket.0)], frames.into());
+    }
+
+    /// Notes frames that began to wait for an instance.
+    pub fn parked(&self, class: Class, frames: usize) {
+        add(&self.parked[usize::from(class.raw())], frames as u64);
+    }
+
+    /// Notes frames that an instance took after they had waited.
+    pub fn released(&self, class: Class, frames: usize) {
+        add(&self.released[usize::from(class.raw())], frames as u64);
+    }
+
+    /// Frames that waited, and those of them that were taken.
+    pub fn read_parked(&self, class: Class) -> (u64, u64) {
+        let at = usize::from(class.raw());
+        (self.parked[at].load(Relaxed), self.released[at].load(Relaxed))
     }
 
     /// Frames and bytes that came in.
@@ -245,3 +270,4 @@ fn add(counter: &AtomicU64, n: u64) {
 
 /// 256 classes, and 8 modes of which 6 are used.
 const BUCKETS: usize = 1 << 11;
+const CLASSES: usize = 1 << 8;

@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::forward::local::{Local, Published};
 use crate::listener::{self, Dealer, Listener};
 use crate::mailbox::Ending;
+use crate::parking::lots::Lots;
 use crate::registrar::{self, Registrar};
 use crate::registry::{Change, Registry};
 use crate::shard::{self, Fence};
@@ -77,13 +78,15 @@ impl Router {
         let counters: Vec<Arc<Counters>> = (0..=shard_count).map(|_| Arc::default()).collect();
         let (registrar, requests) = Registrar::new();
         let published = Arc::<Published>::default();
+        let lots = Arc::new(Lots::new(Arc::new(config.policies())));
         let (stop, stopped) = watch::channel(false);
         let (accepting, accepts) = watch::channel(true);
 
         let mut threads = Vec::new();
         let mut handles = Vec::new();
         let start = |name: String, counters: &Arc<Counters>| {
-            shard::start(name, published.clone(), counters.clone(), stopped.clone())
+            let (published, lots) = (published.clone(), lots.clone());
+            shard::start(name, published, lots, counters.clone(), stopped.clone())
         };
         for (number, counters) in counters[..shard_count].iter().enumerate() {
             let shard = start(format!("shard-{number}"), counters)?;
@@ -95,11 +98,18 @@ impl Router {
 
         let all = handles.iter().chain([&control.handle]).cloned().collect();
         let fence = Fence::new(all);
-        let shared = Arc::new(Shared::new(&config, registrar, counters, published.clone(), fence));
+        let shared = Arc::new(Shared::new(
+            &config,
+            registrar,
+            counters,
+            published.clone(),
+            lots.clone(),
+            fence,
+        ));
         let policies = shared.settings.load().policies.clone();
         let services = config.limits.max_services_per_session;
         let registry = Registry::new(policies, services, rand::random());
-        control.handle.spawn(registrar::run(registry, requests, published));
+        control.handle.spawn(registrar::run(registry, requests, published, lots));
         control.handle.spawn(watchdog::run(shared.clone()));
         let dealer = Dealer::new(handles, shared.clone());
         for listener in listeners {

@@ -12,7 +12,8 @@
 //! - [`daemon`]: starts, reloads, drains and stops a router; [`cli`]: the command line; [`config`]: the
 //!   file; [`policy`]: what it says of a class;
 //! - `listener`, `shard`, `session`: from an accepted connection to its frames;
-//! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox;
+//! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox; [`parking`]: frames that
+//!   wait for an instance;
 //! - [`table`]: who is there, as shards read it; [`registry`]: its only writer, a pure state machine;
 //!   `registrar`: the task around it; `watchdog`: what happens as time passes;
 //! - `counters`, `metrics`, `admin`: what is counted, and where it can be seen.
@@ -27,6 +28,7 @@ mod forward;
 mod listener;
 mod mailbox;
 mod metrics;
+pub mod parking;
 pub mod policy;
 mod registrar;
 pub mod registry;

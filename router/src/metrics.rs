@@ -10,6 +10,7 @@ use crate::shared::Shared;
 pub(crate) fn page(shared: &Shared) -> Result<Vec<u8>, prometheus::Error> {
     let registry = Registry::new();
     frames(shared, &registry)?;
+    parking(shared, &registry)?;
     threads(shared, &registry)?;
     table(shared, &registry)?;
     let mut page = Vec::new();
@@ -54,6 +55,37 @@ fn frames(shared: &Shared, registry: &Registry) -> Result<(), prometheus::Error>
                 ended.with_label_values(&labels).inc_by(frames);
             }
         }
+    }
+    Ok(())
+}
+
+fn parking(shared: &Shared, registry: &Registry) -> Result<(), prometheus::Error> {
+    let class = &["class"];
+    let frames =
+        gauge(registry, "switchboard_parked_frames", "Frames that wait for an instance.", class)?;
+    let bytes =
+        gauge(registry, "switchboard_parked_bytes", "Bytes of the frames that wait.", class)?;
+    let parked = counter(
+        registry,
+        "switchboard_parked_total",
+        "Frames that began to wait for an instance.",
+        class,
+    )?;
+    let released = counter(
+        registry,
+        "switchboard_released_total",
+        "Frames that an instance took after they had waited.",
+        class,
+    )?;
+    let policies = shared.settings.load().policies.clone();
+    for lot in shared.lots.occupancy() {
+        let name = policies.name(lot.class);
+        frames.with_label_values(&[&name]).set(lot.frames as i64);
+        bytes.with_label_values(&[&name]).set(lot.bytes as i64);
+        let all = shared.counters.iter().map(|counters| counters.read_parked(lot.class));
+        let (began, taken) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        parked.with_label_values(&[&name]).inc_by(began);
+        released.with_label_values(&[&name]).inc_by(taken);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! What the configuration says of a class: how its keys spread, who is its master, and what happens
-//! when one of its mailboxes is full. Every field has a default, so that a router works with no file.
+//! What the configuration says of a class: how its keys spread, who is its master, what happens when
+//! one of its mailboxes is full, and how long frames wait when nobody is there. Every field has a
+//! default, so that a router works with no file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,10 @@ pub struct ClassPolicy {
     /// With `overflow: pause`: how long a full mailbox may hold its senders up before its session is
     /// closed.
     pub stall_timeout_ms: u64,
+    /// How long a frame may wait for an instance that takes it; 0: it does not wait.
+    pub park_ms: u64,
+    /// How many bytes may wait.
+    pub park_bytes: usize,
 }
 
 /// How Hash frames find an instance.
@@ -93,6 +98,8 @@ impl Default for ClassPolicy {
             overflow: Overflow::default(),
             high_water_bytes: 1 << 20,
             stall_timeout_ms: 5_000,
+            park_ms: 0,
+            park_bytes: 1 << 20,
         }
     }
 }

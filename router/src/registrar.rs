@@ -8,9 +8,11 @@ use switchboard_protocol::control::{Control, Registered, Welcome};
 use switchboard_protocol::{RefusalCode, ServiceId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::forward::again;
 use crate::forward::local::{Local, Published};
 use crate::mailbox::Mailbox;
 use crate::mailbox::outgoing::Outgoing;
+use crate::parking::lots::{Changed, Lots};
 use crate::registry::{Change, Effect, Effects, Refusal, Registry};
 
 /// The way to the registrar's task.
@@ -93,10 +95,23 @@ pub(crate) async fn run(
     mut registry: Registry<Arc<Mailbox>>,
     mut requests: mpsc::Receiver<Request>,
     published: Arc<Published>,
+    lots: Arc<Lots>,
 ) {
     let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        Local::with(|local| make(&mut registry, &mut batch, &published, &mut local.out));
+    loop {
+        tokio::select! {
+            requests = requests.recv_many(&mut batch, MAX_BATCH) => {
+                if requests == 0 {
+                    return;
+                }
+                Local::with(|local| make(&mut registry, &mut batch, &published, local));
+            }
+            // What a session left behind may be for others, though the table stays as it is.
+            () = lots.nudged() => Local::with(|local| {
+                again::release(local);
+                local.out.flush();
+            }),
+        }
     }
 }
 
@@ -106,24 +121,24 @@ fn make(
     registry: &mut Registry<Arc<Mailbox>>,
     batch: &mut Vec<Request>,
     published: &Published,
-    out: &mut Outgoing,
+    local: &mut Local,
 ) {
     let mut made = Made::default();
     for request in batch.drain(..) {
         // A session that is granted an id and loses it, or the other way round, is told in this order.
         let overtakes = made.in_order && matches!(request.change, Change::Register { .. });
         if overtakes || made.after.len() >= MAX_UNSETTLED {
-            std::mem::take(&mut made).settle(registry, published, out);
+            std::mem::take(&mut made).settle(registry, published, local);
         }
-        made.take(registry, request, out);
+        made.take(registry, request, &mut local.out);
     }
-    made.settle(registry, published, out);
+    made.settle(registry, published, local);
 }
 
 /// Changes that are made, but not published.
 #[derive(Default)]
 struct Made {
-    changed: bool,
+    changed: Option<Changed>,
     /// The next Register may be about the same ids.
     in_order: bool,
     after: Vec<Effect<Arc<Mailbox>>>,
@@ -138,9 +153,12 @@ impl Made {
         out: &mut Outgoing,
     ) {
         let Request { change, greeting, answer } = request;
-        self.changed |= !matches!(change, Change::Watch { .. } | Change::Unwatch { .. });
+        self.note(&change);
         let mut effects = Effects::default();
         let result = registry.apply(change, now_us(), &mut effects);
+        if let (Ok(ids), Some(changed)) = (&result, &mut self.changed) {
+            changed.classes.extend(ids.iter().map(|id| id.class()));
+        }
         if let (Ok(ids), Some((mailbox, greeting))) = (&result, greeting) {
             mailbox.regain(ids);
             let ids = ids.clone();
@@ -168,17 +186,41 @@ impl Made {
         self.answers.extend(answer.map(|answer| (answer, result)));
     }
 
-    /// ORDER: publish first, then answer, so that whoever sees Welcome is reachable already.
-    fn settle(self, registry: &Registry<Arc<Mailbox>>, published: &Published, out: &mut Outgoing) {
-        if self.changed {
-            published.store(Arc::new(registry.table().clone()));
+    /// Notes what a change is about, for those that wait.
+    fn note(&mut self, change: &Change<Arc<Mailbox>>) {
+        if matches!(change, Change::Watch { .. } | Change::Unwatch { .. }) {
+            return;
         }
+        let changed = self.changed.get_or_insert_default();
+        match change {
+            Change::Unregister { ids, .. } => {
+                changed.classes.extend(ids.iter().map(|id| id.class()));
+                changed.left.extend(ids);
+            }
+            // Who drains is still there for frames that name it.
+            Change::Drain { ids, .. } => changed.classes.extend(ids.iter().map(|id| id.class())),
+            Change::Policies(policies) => changed.policies = Some(policies.clone()),
+            _ => {}
+        }
+    }
+
+    /// ORDER: publish first, then answer, so that whoever sees Welcome is reachable already.
+    fn settle(self, registry: &Registry<Arc<Mailbox>>, published: &Published, local: &mut Local) {
+        let publishes = self.changed.is_some();
+        if let Some(changed) = self.changed {
+            let version = published.load().version() + 1;
+            local.lots.publish(published, registry.table().clone().with_version(version), changed);
+        }
+        let out = &mut local.out;
         self.after.into_iter().for_each(|effect| carry_out(effect, out));
         for (answer, result) in self.answers {
             // The session may have ended meanwhile; its end gives up what it was granted.
             let _ = answer.send(result);
         }
-        out.flush();
+        if publishes {
+            again::release(local);
+        }
+        local.out.flush();
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::counters::Counters;
 use crate::forward::local::{Local, Published};
+use crate::parking::lots::Lots;
 
 /// A running shard.
 #[derive(Debug)]
@@ -53,13 +54,15 @@ impl Fence {
 pub(crate) fn start(
     name: String,
     published: Arc<Published>,
+    lots: Arc<Lots>,
     counters: Arc<Counters>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<Shard> {
     let runtime = runtime()?;
     let handle = runtime.handle().clone();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        Local::new(published, counters, SmallRng::seed_from_u64(rand::random())).install();
+        let rng = SmallRng::seed_from_u64(rand::random());
+        Local::new(published, lots, counters, rng).install();
         runtime.spawn(flush_forever());
         runtime.spawn(keep_up());
         // The sender is dropped with the router, which is as good as a stop.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::config::{Config, Drain, Heartbeat, Limits};
 use crate::counters::Counters;
 use crate::forward::local::Published;
+use crate::parking::lots::Lots;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub settings: ArcSwap<Settings>,
     pub published: Arc<Published>,
     pub fence: Fence,
+    pub lots: Arc<Lots>,
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
@@ -62,6 +64,7 @@ impl Shared {
         registrar: Registrar,
         counters: Vec<Arc<Counters>>,
         published: Arc<Published>,
+        lots: Arc<Lots>,
         fence: Fence,
     ) -> Self {
         Self {
@@ -69,6 +72,7 @@ impl Shared {
             settings: ArcSwap::from_pointee(Settings::of(config)),
             published,
             fence,
+            lots,
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),

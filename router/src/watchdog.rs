@@ -15,6 +15,7 @@ use std::time::Duration;
 use switchboard_protocol::control::{Control, Ping};
 use tracing::warn;
 
+use crate::forward::again;
 use crate::forward::local::Local;
 use crate::mailbox::outgoing::Outgoing;
 use crate::mailbox::{Ending, Mailbox, Stall};
@@ -112,7 +113,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 None => {}
             }
         }
-        Local::with(|local| local.out.flush());
+        Local::with(|local| {
+            again::expire(local);
+            local.out.flush();
+        });
     }
 }
 

@@ -90,7 +90,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "classes: {a: {id: 5, overflw: pause}}\n",
             "classes.a: unknown field `overflw`, expected one of `hash`, `slots`, `walk`, `master`, `overflow`, \
-             `high_water_bytes`, `stall_timeout_ms`",
+             `high_water_bytes`, `stall_timeout_ms`, `park_ms`, `park_bytes`",
         ),
         (
             "classes: {a: {id: 5, overflow: sometimes}}\n",
@@ -132,6 +132,14 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "routers: ['north']\n",
             "routers: `north` is not an address to dial: write host:port or unix:/path",
+        ),
+        (
+            "default_class: {park_ms: 3600001}\n",
+            "default_class.park_ms: 3600001 is over 3600000: an hour",
+        ),
+        (
+            "classes: {a: {id: 5, park_bytes: 0}}\n",
+            "classes.a.park_bytes: 0 is too little: 4096 bytes or more; park_ms: 0 turns parking off",
         ),
         ("listen: []\n", "listen: [] is empty: name one address at least, such as 0.0.0.0:2000"),
         (

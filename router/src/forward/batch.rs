@@ -195,16 +195,24 @@ impl Batch {
         self.copies >= MAX_COPIES
     }
 
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// Hands the runs of every mailbox out, in the order in which the mailboxes came up, and empties
-    /// the batch. What it holds is counted as received, but for broadcasts, of which it holds copies.
+    /// the batch. With counters, what it holds is counted as received, but for broadcasts, of which it
+    /// holds copies; frames that are picked anew came in before.
     pub fn deliver(
         &mut self,
-        counters: &Counters,
+        counters: Option<&Counters>,
         mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs),
     ) {
         for entry in &mut self.entries[..self.used] {
-            for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
-                counters.received(run.bucket, run.frames, run.end - run.start);
+            if let Some(counters) = counters {
+                for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
+                    counters.received(run.bucket, run.frames, run.end - run.start);
+                }
             }
             if let Some((mailbox, admission)) = entry.mailbox.take() {
                 offer(&mailbox, admission, &mut entry.runs);

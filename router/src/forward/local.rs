@@ -10,6 +10,7 @@ use super::batch::Batch;
 use crate::counters::Counters;
 use crate::mailbox::Mailbox;
 use crate::mailbox::outgoing::Outgoing;
+use crate::parking::lots::Lots;
 use crate::table::Table;
 
 /// The table as the registry publishes it.
@@ -26,17 +27,25 @@ pub struct Local {
     pub out: Outgoing,
     /// For Random and LeastLoaded.
     pub rng: SmallRng,
+    /// Where frames wait that nobody takes.
+    pub lots: Arc<Lots>,
     table: Cache<Arc<Published>, Arc<Table<Arc<Mailbox>>>>,
 }
 
 impl Local {
     /// The tools of a thread.
-    pub fn new(published: Arc<Published>, counters: Arc<Counters>, rng: SmallRng) -> Self {
+    pub fn new(
+        published: Arc<Published>,
+        lots: Arc<Lots>,
+        counters: Arc<Counters>,
+        rng: SmallRng,
+    ) -> Self {
         Self {
             scratch: vec![0; SCRATCH],
             batch: Batch::new(),
             out: Outgoing::new(counters),
             rng,
+            lots,
             table: Cache::new(published),
         }
     }

@@ -1,23 +1,29 @@
 //! From the bytes of one read to the mailboxes of their targets.
 //!
 //! A batch is one read. Its frames are checked and picked one by one, but what is done to a mailbox is
-//! done once per batch: [`batch`] gathers the runs by mailbox, and [`finish`] offers them.
+//! done once per batch: [`batch`] gathers the runs by mailbox, and [`finish`] offers them. What has lost
+//! its target, or waited for one, is picked once more by [`again`].
 
+pub mod again;
 pub mod batch;
+pub mod held;
 pub mod local;
 
 use std::sync::Arc;
 use std::task::Waker;
 
+use rand::rngs::SmallRng;
 use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
 use self::batch::Likeness;
+use self::held::{Held, offer_batch};
 use self::local::Local;
 use crate::counters::{Bucket, Outcome};
-use crate::mailbox::runs::{Frame, Run, Runs};
-use crate::mailbox::{Admission, Mailbox, Offer, Waiter};
+use crate::mailbox::Mailbox;
+use crate::mailbox::runs::{Frame, Run};
+use crate::parking::Refused;
 use crate::registry::Refusal;
 use crate::table::{ClassTable, Pick, Table};
 
@@ -45,16 +51,6 @@ pub struct Spoofed {
     pub frames: u32,
 }
 
-/// Frames for one full mailbox. All that a session holds share the bytes of one batch.
-#[derive(Debug)]
-pub struct Held {
-    mailbox: Arc<Mailbox>,
-    admission: Admission,
-    bytes: Arc<[u8]>,
-    runs: Runs,
-    round: u32,
-}
-
 /// Why forwarding stopped before the end of the bytes.
 #[derive(Debug)]
 pub enum Stop {
@@ -62,6 +58,9 @@ pub enum Stop {
     Incomplete,
     /// The batch holds as much as it should; go on in the next turn.
     Turn,
+    /// What comes next goes in behind frames that wait, and there is no room; the waker is woken when it
+    /// is worth another try.
+    Barred,
     /// A control frame of this length comes next.
     Control(usize),
     /// A frame over the limit comes next; skip it whole.
@@ -78,7 +77,7 @@ pub fn forward(
     waker: &Waker,
     local: &mut Local,
 ) -> (usize, Stop) {
-    let table = local.load_table();
+    let mut table = local.load_table();
     let mut at = 0;
     let stop = loop {
         if let Some(end) = place_alike(bytes, at, max_frame, local) {
@@ -97,7 +96,18 @@ pub fn forward(
         match header.kind {
             Kind::Data(mode) => {
                 if source.owns(header.source) {
-                    place(&header, mode, bytes, at..end, source, &table, local);
+                    match place(&header, mode, bytes, at..end, source, &table, waker, local) {
+                        Placed::Done => {}
+                        Placed::Barred => break Stop::Barred,
+                        Placed::Again => {
+                            finish(bytes, source, waker, local);
+                            if !source.held.is_empty() {
+                                break Stop::Turn;
+                            }
+                            table = local.load_table();
+                            continue;
+                        }
+                    }
                 } else {
                     refuse_source(&header, mode, at, source, local);
                 }
@@ -133,7 +143,39 @@ fn place_alike(bytes: &[u8], at: usize, max_frame: u32, local: &mut Local) -> Op
     local.batch.add_alike(Likeness::of(fixed), at, end).then_some(end)
 }
 
+/// What became of a frame that was to be placed.
+enum Placed {
+    /// It is noted for its target, waits for one, or is lost and counted.
+    Done,
+    /// Nothing, for now. ORDER: a frame that waits goes in when all before it have been offered, and by
+    /// the latest table.
+    Again,
+    /// Nothing: there is no room where it would wait.
+    Barred,
+}
+
+/// A class, and whom a mode picked of it.
+type Found<'t> = (&'t ClassTable<Arc<Mailbox>>, Pick<'t, Arc<Mailbox>>);
+
+/// Where the table leads a frame, or why nowhere.
+fn pick<'t>(
+    table: &'t Table<Arc<Mailbox>>,
+    header: &FixedHeader,
+    mode: Mode,
+    frame: &[u8],
+    rng: &mut SmallRng,
+) -> Result<Found<'t>, Reason> {
+    let Some(class) = header.target_class().and_then(|class| table.class(class)) else {
+        return Err(if mode == Mode::Direct { Reason::NotFound } else { Reason::NoInstance });
+    };
+    match class.pick(mode, header.target, header.key(frame).unwrap_or(0), rng) {
+        Pick::Nobody(reason) => Err(reason),
+        picked => Ok((class, picked)),
+    }
+}
+
 /// Finds the target of one frame and notes the frame for it.
+#[allow(clippy::too_many_arguments)]
 fn place(
     header: &FixedHeader,
     mode: Mode,
@@ -141,20 +183,18 @@ fn place(
     range: std::ops::Range<usize>,
     source: &Source,
     table: &Table<Arc<Mailbox>>,
+    waker: &Waker,
     local: &mut Local,
-) {
+) -> Placed {
     let bucket = Bucket::new(mode, header.target);
     let (start, end) = (range.start, range.end);
     let run = Run { start, end, frames: 1, bucket, flags: header.flags };
-    let class = header.target_class().and_then(|class| table.class(class));
-    let key = header.key(&bytes[start..end]).unwrap_or(0);
-    let picked = match class {
-        Some(class) => class.pick(mode, header.target, key, &mut local.rng),
-        None if mode == Mode::Direct => Pick::Nobody(Reason::NotFound),
-        None => Pick::Nobody(Reason::NoInstance),
-    };
-    match (picked, class) {
-        (Pick::One(member), Some(class)) => {
+    let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
+    if header.target_class().is_some_and(|class| local.lots.is_gated(class)) {
+        return place_behind(&frame, bucket, waker, local);
+    }
+    match pick(table, header, mode, frame.bytes, &mut local.rng) {
+        Ok((class, Pick::One(member))) => {
             let target = local.batch.target(&member.handle, class.policy());
             // Direct and Master depend on the header alone, so the next one like it needs no search.
             if matches!(mode, Mode::Direct | Mode::Master)
@@ -165,33 +205,76 @@ fn place(
             }
             local.batch.add(target, run);
         }
-        (Pick::Everyone, Some(class)) => {
+        Ok((class, _)) => {
             local.out.counters.received(bucket, 1, end - start);
-            let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
-            broadcast(&frame, run, source, class, local);
+            broadcast(&frame, run, Some(source.mailbox.session()), class, local);
         }
-        (Pick::Nobody(reason), _) => {
-            local.out.counters.received(bucket, 1, end - start);
-            let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
-            local.out.lose(frame, reason);
+        Err(reason) => return place_nowhere(frame, bucket, reason, table.version(), local),
+    }
+    Placed::Done
+}
+
+/// Frames of this class wait, and this one goes in behind them.
+#[cold]
+fn place_behind(frame: &Frame<'_>, bucket: Bucket, waker: &Waker, local: &mut Local) -> Placed {
+    let Some(class) = frame.header.target_class() else { return Placed::Done };
+    if !local.batch.is_empty() {
+        return Placed::Again;
+    }
+    match local.lots.park_behind(class, frame.bytes, waker) {
+        Ok(()) => {
+            local.out.counters.received(bucket, 1, frame.bytes.len());
+            local.out.counters.parked(class, 1);
+            Placed::Done
         }
-        (_, None) => {}
+        Err(Refused::Full) => Placed::Barred,
+        Err(Refused::Stale | Refused::Never) => Placed::Again,
     }
 }
 
-/// Notes a frame for every session of a class, but for its own unless it asks for an echo. A session
+/// Nobody is there for this frame: it waits where it may, or is lost.
+#[cold]
+fn place_nowhere(
+    frame: Frame<'_>,
+    bucket: Bucket,
+    reason: Reason,
+    version: u64,
+    local: &mut Local,
+) -> Placed {
+    let class = frame.header.target_class().filter(|class| local.lots.parks(*class));
+    let mut waits = false;
+    if let Some(class) = class {
+        if !local.batch.is_empty() {
+            return Placed::Again;
+        }
+        match local.lots.park(frame.bytes, version) {
+            Ok(()) => {
+                local.out.counters.parked(class, 1);
+                waits = true;
+            }
+            Err(Refused::Stale) => return Placed::Again,
+            Err(Refused::Never | Refused::Full) => {}
+        }
+    }
+    local.out.counters.received(bucket, 1, frame.bytes.len());
+    if !waits {
+        local.out.lose(frame, reason);
+    }
+    Placed::Done
+}
+
+/// Notes a frame for every session of a class, but for its sender's unless it asks for an echo. A session
 /// with several instances of the class gets it once.
 fn broadcast(
     frame: &Frame<'_>,
     run: Run,
-    source: &Source,
+    sender: Option<u64>,
     class: &ClassTable<Arc<Mailbox>>,
     local: &mut Local,
 ) {
     let echo = frame.header.flags.contains(Flags::ECHO);
-    let targets = local
-        .batch
-        .broadcast(class, run, |mailbox| echo || mailbox.session() != source.mailbox.session());
+    let targets =
+        local.batch.broadcast(class, run, |mailbox| echo || Some(mailbox.session()) != sender);
     if targets == 0 {
         local.out.lose(Frame { header: frame.header, ..*frame }, Reason::NoInstance);
     } else if frame.header.flags.contains(Flags::CALL) {
@@ -201,50 +284,9 @@ fn broadcast(
 
 /// Offers what was gathered to each mailbox, and sends the reports that are owed.
 fn finish(bytes: &[u8], source: &mut Source, waker: &Waker, local: &mut Local) {
-    let Local { batch, out, .. } = local;
-    let counters = out.counters.clone();
-    let mut shared: Option<Arc<[u8]>> = None;
-    batch.deliver(&counters, |mailbox, admission, runs| {
-        let mut round = 0;
-        let waiter = Waiter { waker, round: &mut round };
-        match mailbox.offer(bytes, runs, admission, waiter, out) {
-            Offer::Taken => {}
-            Offer::Refused(reason) => out.lose_runs(bytes, runs, reason),
-            Offer::Wait => {
-                let bytes = shared.get_or_insert_with(|| bytes.into()).clone();
-                let (mailbox, runs) = (mailbox.clone(), std::mem::take(runs));
-                source.held.push(Held { mailbox, admission, bytes, runs, round });
-            }
-        }
-    });
+    let mut shared = None;
+    offer_batch(bytes, &mut shared, false, source, waker, local);
     send_reports(local);
-}
-
-/// Offers held frames again. Answers whether the session may read on.
-pub fn retry_held(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
-    let out = &mut local.out;
-    source.held.retain_mut(|held| {
-        let waiter = Waiter { waker, round: &mut held.round };
-        match held.mailbox.offer(&held.bytes, &mut held.runs, held.admission, waiter, out) {
-            Offer::Taken => false,
-            Offer::Refused(reason) => {
-                out.lose_runs(&held.bytes, &held.runs, reason);
-                false
-            }
-            Offer::Wait => true,
-        }
-    });
-    send_reports(local);
-    source.held.is_empty()
-}
-
-/// The session ends: what it held for others will not be sent.
-pub fn drop_held(source: &mut Source, local: &mut Local) {
-    for held in source.held.drain(..) {
-        for run in held.runs.iter() {
-            local.out.counters.ended(run.bucket, Outcome::SourceLost, run.frames);
-        }
-    }
 }
 
 /// Sends the reports that are owed to the senders that are still there.

@@ -58,15 +58,20 @@ struct Outbox {
     dirty: bool,
     /// The session ends, and its task waits until all is written.
     leaving: bool,
-    /// Takes no more frames.
+    /// Takes no more data: no id leads here any more, or soon none will.
+    retired: bool,
+    /// Takes nothing any more.
     closed: bool,
     /// Senders that wait for room, and the level at which they are woken.
     waiters: Vec<Waker>,
     resume_at: usize,
     /// Which round of waiters these are; a sender that waits remembers it.
     round: u32,
-    /// How often it began to hold senders up.
+    /// How often it began to hold senders up, or to do so for another half of its mark.
     stalls: u32,
+    /// What waited in it when it last did, and how long it may from there.
+    stalled_at: usize,
+    patience: Duration,
     /// The session's task.
     owner: Option<Waker>,
     /// Why the session shall end.
@@ -96,6 +101,15 @@ pub struct Admission {
     overflow: Overflow,
     high_water: usize,
     stall_timeout: Duration,
+}
+
+/// What a session's end took back from its mailbox.
+#[derive(Debug)]
+pub struct Reclaimed {
+    /// Whole data frames, side by side.
+    pub frames: Vec<u8>,
+    /// One of them was written in part, so the connection is of no use any more.
+    pub cut: bool,
 }
 
 /// What became of frames that were offered.
@@ -138,6 +152,12 @@ impl Admission {
             stall_timeout: policy.stall_timeout(),
         }
     }
+
+    /// The same for frames that the router holds already, in a place that they have to leave: no mark
+    /// holds for them, and who waits for room came later.
+    pub fn whatever(self) -> Self {
+        Self { overflow: Overflow::DropNew, high_water: usize::MAX, ..self }
+    }
 }
 
 /// Bits of a mailbox's status, which its session's task looks at whenever it is polled.
@@ -172,11 +192,14 @@ impl Mailbox {
                 blocked: false,
                 dirty: false,
                 leaving: false,
+                retired: false,
                 closed: false,
                 waiters: Vec::new(),
                 resume_at: 0,
                 round: 1,
                 stalls: 0,
+                stalled_at: 0,
+                patience: Duration::ZERO,
                 owner: None,
                 ending: None,
                 replaced: Vec::new(),
@@ -208,7 +231,7 @@ impl Mailbox {
         out: &mut Outgoing,
     ) -> Offer {
         let mut outbox = self.lock();
-        if outbox.closed {
+        if outbox.closed || outbox.retired {
             return Offer::Refused(Reason::TargetLost);
         }
         if outbox.is_full(admission)
@@ -290,9 +313,8 @@ impl Mailbox {
         match admission.overflow {
             Overflow::Pause => {
                 if outbox.waiters.is_empty() {
-                    outbox.stalls += 1;
-                    let (number, patience) = (outbox.stalls, admission.stall_timeout);
-                    out.stalled(Stall { mailbox: self.clone(), number, patience });
+                    outbox.patience = admission.stall_timeout;
+                    self.begin_stall(outbox, out);
                 }
                 if *waiter.round != outbox.round {
                     *waiter.round = outbox.round;
@@ -311,7 +333,6 @@ impl Mailbox {
                 (outbox.pending() >= admission.high_water).then_some(Offer::Refused(Reason::Full))
             }
             Overflow::Disconnect => {
-                outbox.closed = true;
                 self.end_locked(outbox, Ending::SlowConsumer);
                 Some(Offer::Refused(Reason::Full))
             }
@@ -337,6 +358,13 @@ impl Mailbox {
         Poll::Pending
     }
 
+    fn begin_stall(self: &Arc<Self>, outbox: &mut Outbox, out: &mut Outgoing) {
+        outbox.stalls += 1;
+        outbox.stalled_at = outbox.pending();
+        let (number, patience) = (outbox.stalls, outbox.patience);
+        out.stalled(Stall { mailbox: self.clone(), number, patience });
+    }
+
     // ---- writing -------------------------------------------------------------------------------
 
     /// Writes what is queued, unless someone else does or the socket is full.
@@ -358,6 +386,13 @@ impl Mailbox {
         } else {
             // What was queued may have been shed meanwhile, and senders may wait all the same.
             self.release(outbox);
+        }
+        // What was released to it may be far above its mark. Who reads that as fast as it has to read what
+        // is below does not stall.
+        let mut outbox = self.lock();
+        let read_half = outbox.pending() + outbox.resume_at <= outbox.stalled_at;
+        if read_half && !outbox.waiters.is_empty() {
+            self.begin_stall(&mut outbox, out);
         }
     }
 
@@ -438,11 +473,13 @@ impl Mailbox {
 
     /// Lets go of the lock, and wakes the senders for whom there is room now.
     fn release(&self, mut outbox: MutexGuard<'_, Outbox>) {
-        if outbox.closed || outbox.leaving {
+        if outbox.closed || outbox.leaving || outbox.retired {
             // Its task may be waiting for the write half to come back, or for the queue to run empty.
             outbox.wake_owner();
         }
-        if outbox.waiters.is_empty() || (outbox.pending() > outbox.resume_at && !outbox.closed) {
+        if outbox.waiters.is_empty()
+            || (outbox.pending() > outbox.resume_at && !outbox.closed && !outbox.retired)
+        {
             return;
         }
         let waiters = std::mem::take(&mut outbox.waiters);
@@ -498,6 +535,32 @@ impl Mailbox {
         !outbox.waiters.is_empty() && outbox.stalls == number
     }
 
+    /// Takes no more data from now on, and wakes whoever waits for room: what they hold goes to others.
+    /// What is queued goes out, and so does what the router itself has to say.
+    pub fn retire(&self) {
+        let mut outbox = self.lock();
+        outbox.retired = true;
+        self.release(outbox);
+    }
+
+    /// After [`Self::retire`]: takes the data frames back that the socket has taken nothing of; with
+    /// `begun` also the one that it took a part of, after which nothing can be written any more. `None`
+    /// while another thread still writes; the task is woken when it is done.
+    pub fn reclaim(&self, begun: bool, out: &Outgoing) -> Option<Reclaimed> {
+        let mut outbox = self.lock();
+        if outbox.in_flight > 0 {
+            return None;
+        }
+        let mut frames = Vec::new();
+        let cut = outbox.queue.reclaim(begun, &mut frames, out);
+        if cut {
+            outbox.ending.get_or_insert(Ending::Broken);
+            outbox.closed = true;
+            drop(outbox.writer.take());
+        }
+        Some(Reclaimed { frames, cut })
+    }
+
     /// Takes no more frames, and wakes whoever waits for room.
     pub fn close(&self) {
         let mut outbox = self.lock();
@@ -518,19 +581,20 @@ impl Mailbox {
         outbox.pending() == 0
     }
 
-    /// After [`Self::close`]: drops the write half and loses what is left, frame by frame. Answers
-    /// `false` while another thread still writes; the task is woken when it is done.
-    pub fn abandon(&self, out: &mut Outgoing) -> bool {
+    /// After [`Self::close`]: drops the write half, and answers the data frames that are left. `None` while
+    /// another thread still writes; the task is woken when it is done.
+    pub fn abandon(&self, out: &Outgoing) -> Option<Vec<u8>> {
         let mut outbox = self.lock();
         if outbox.in_flight > 0 {
-            return false;
+            return None;
         }
         let writer = outbox.writer.take();
         let rest = std::mem::take(&mut outbox.queue);
         drop(outbox);
         drop(writer);
-        rest.abandon(out, |frame, out| out.lose(frame, Reason::TargetLost));
-        true
+        let mut left = Vec::new();
+        rest.abandon(out, |frame| left.extend_from_slice(frame.bytes));
+        Some(left)
     }
 
     /// The session is over, though others may still know its mailbox.
@@ -624,9 +688,12 @@ impl Mailbox {
         self.tell_owner(&outbox, status::REPLACED);
     }
 
-    /// The session has these ids again: a loss of them that it has not looked at yet is void.
+    /// The session has these ids again: a loss of them that it has not looked at yet is void, and it takes
+    /// data. ORDER: before the table is published.
     pub fn regain(&self, ids: &[ServiceId]) {
-        self.lock().replaced.retain(|id| !ids.contains(id));
+        let mut outbox = self.lock();
+        outbox.replaced.retain(|id| !ids.contains(id));
+        outbox.retired &= ids.is_empty();
     }
 
     fn lock(&self) -> MutexGuard<'_, Outbox> {

@@ -180,15 +180,30 @@ impl Queue {
         }
     }
 
+    /// Takes the data frames out that nothing of is written yet, and with `begun` the one that is written
+    /// in part. Answers whether it took that one: then the rest must not be written.
+    pub fn reclaim(&mut self, begun: bool, to: &mut Vec<u8>, out: &Outgoing) -> bool {
+        let front =
+            Frames::of(&self.frames).find(|frame| frame.at + frame.bytes.len() > self.written);
+        let is_data = |frame: &Frame<'_>| matches!(frame.header.kind, Kind::Data(_));
+        if begun && front.is_some_and(|front| front.at < self.written && is_data(&front)) {
+            std::mem::take(self).abandon(out, |frame| to.extend_from_slice(frame.bytes));
+            return true;
+        }
+        self.droppable = 0;
+        self.retain(|_, _| false, |frame| to.extend_from_slice(frame.bytes));
+        false
+    }
+
     /// Ends the queue: written frames are delivered, the others are lost.
-    pub fn abandon(self, out: &mut Outgoing, mut lost: impl FnMut(Frame<'_>, &mut Outgoing)) {
+    pub fn abandon(self, out: &Outgoing, mut lost: impl FnMut(Frame<'_>)) {
         for frame in Frames::of(&self.frames) {
             let Kind::Data(mode) = frame.header.kind else { continue };
             if frame.at + frame.bytes.len() <= self.written {
                 let bucket = Bucket::new(mode, frame.header.target);
                 out.counters.ended(bucket, Outcome::Delivered, 1);
             } else {
-                lost(frame, out);
+                lost(frame);
             }
         }
     }
@@ -346,7 +361,7 @@ mod tests {
                 world.take(&mut queue, step);
             }
             let mut lost = std::mem::take(&mut world.lost);
-            queue.abandon(&mut world.out, |frame, _| World::lose(&mut lost, &frame));
+            queue.abandon(&world.out, |frame| World::lose(&mut lost, &frame));
 
             let mut numbers = Vec::new();
             let mut controls = 0;

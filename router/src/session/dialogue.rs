@@ -170,9 +170,15 @@ impl Session {
         // Nothing can be refused here; the answer says that the table is published.
         let _ = self.shared.registrar.ask(change).await;
         let unregistered = Control::Unregistered(Unregistered { request });
+        let mailbox = &self.source.mailbox;
+        if self.source.ids.is_empty() {
+            // ORDER: after the table is published, so that what it refuses from now on finds others.
+            // Nothing can come behind the answer then.
+            mailbox.retire();
+            return self.push(&unregistered);
+        }
         // ORDER: the answer comes behind every frame that was picked by an older table. When the fence
         // is passed, these lie in the mailbox, unless their senders wait for room in it.
-        let mailbox = &self.source.mailbox;
         let calm = mailbox.calm();
         self.shared.fence.pass().await;
         if calm.is_some() && mailbox.calm() == calm {

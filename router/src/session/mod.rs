@@ -11,6 +11,7 @@ mod traffic;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use switchboard_protocol::{RefusalCode, ServiceId};
 use tracing::{debug, info, warn};
 
 use crate::forward::local::Local;
-use crate::forward::{self, Source};
+use crate::forward::{self, Source, again};
 use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Refusal};
 use crate::shared::Shared;
@@ -146,6 +147,17 @@ impl Session {
         self.log(&end);
         let mailbox = self.source.mailbox.clone();
         let farewell = self.farewell(&end);
+        // Who is cut off is told at once, as far as it listens: nothing is written once its frames are
+        // others'.
+        let cut_off = end.cuts_off();
+        if cut_off {
+            self.say(farewell.as_ref());
+        }
+        let cut = match end {
+            // Everybody leaves with it.
+            End::Asked(Ending::Shutdown) => false,
+            _ => self.hand_over(cut_off).await,
+        };
         let ids = std::mem::take(&mut self.source.ids);
         if self.watches {
             let change = Change::Unwatch { handle: mailbox.clone(), class: None };
@@ -157,14 +169,13 @@ impl Session {
             // Nothing to refuse: ids that the session does not hold any more are passed over.
             let _ = self.shared.registrar.ask(change).await;
         }
-        if let Some(message) = farewell {
-            self.push(&message);
-            // At once: nobody wakes this task when it is written later, and where the session does not
-            // linger, later is never.
-            Local::with(|local| mailbox.flush(&mut local.out));
+        self.shared.lots.nudge();
+        if !cut_off {
+            self.say(farewell.as_ref());
         }
         let patience = match end {
             End::Asked(Ending::SlowConsumer | Ending::Broken | Ending::HeartbeatLost) => None,
+            _ if cut => None,
             _ => Some(LINGER),
         };
         if let Some(patience) = patience {
@@ -174,12 +185,13 @@ impl Session {
         poll_fn(|cx| {
             mailbox.set_owner(cx.waker());
             Local::with(|local| {
-                if !mailbox.abandon(&mut local.out) {
-                    return std::task::Poll::Pending;
+                let Some(left) = mailbox.abandon(&local.out) else { return Poll::Pending };
+                if again::hand_over(&left, &mailbox, local) {
+                    self.shared.lots.nudge();
                 }
-                forward::drop_held(&mut self.source, local);
+                forward::held::drop_all(&mut self.source, local);
                 forward::send_reports(local);
-                std::task::Poll::Ready(())
+                Poll::Ready(())
             })
         })
         .await;
@@ -189,6 +201,36 @@ impl Session {
             let _ = tokio::time::timeout(LINGER, discarded).await;
         }
         mailbox.leave();
+    }
+
+    /// Takes the frames back that the peer has not got, so that others get them. ORDER: before the table
+    /// says that the session left, so that none that is sent then comes before them. Answers whether the
+    /// connection is cut in the middle of a frame.
+    async fn hand_over(&mut self, begun: bool) -> bool {
+        let mailbox = &self.source.mailbox;
+        mailbox.retire();
+        poll_fn(|cx| {
+            mailbox.set_owner(cx.waker());
+            Local::with(|local| {
+                let Some(reclaimed) = mailbox.reclaim(begun, &local.out) else {
+                    return Poll::Pending;
+                };
+                again::hand_over(&reclaimed.frames, mailbox, local);
+                forward::send_reports(local);
+                Poll::Ready(reclaimed.cut)
+            })
+        })
+        .await
+    }
+
+    /// The last word, if there is one.
+    fn say(&self, farewell: Option<&Control>) {
+        if let Some(message) = farewell {
+            self.push(message);
+            // At once: nobody wakes this task when it is written later, and where the session does not
+            // linger, later is never.
+            Local::with(|local| self.source.mailbox.flush(&mut local.out));
+        }
     }
 
     fn log(&self, end: &End) {
@@ -267,6 +309,15 @@ fn refused(refusal: &Refusal, offset: Option<u64>, request: Option<u32>) -> Cont
 }
 
 impl End {
+    /// Whether the peer is not waited for, because it is gone or does not read.
+    fn cuts_off(&self) -> bool {
+        matches!(
+            self,
+            Self::Disconnected
+                | Self::Asked(Ending::SlowConsumer | Ending::Broken | Ending::HeartbeatLost)
+        )
+    }
+
     fn left_reason(&self) -> LeftReason {
         match self {
             Self::Disconnected | Self::NotAdmitted(..) | Self::Asked(Ending::Broken) => {

@@ -133,6 +133,8 @@ impl Session {
                 cx.waker().wake_by_ref();
                 (true, None)
             }
+            // It is woken when there is room.
+            Stop::Barred => (true, None),
             Stop::Control(length) => {
                 let body = Bytes::copy_from_slice(&rest[FIXED_HEADER..length]);
                 self.offset += length as u64;
@@ -231,7 +233,10 @@ impl Session {
     fn poll_flush(&mut self, cx: &mut Context<'_>, local: &mut Local) {
         while self.source.mailbox.wants_write() {
             match self.reader.poll_write_ready(cx) {
-                Poll::Ready(_) => self.source.mailbox.flush_unblocked(&mut local.out),
+                Poll::Ready(_) => {
+                    self.source.mailbox.flush_unblocked(&mut local.out);
+                    self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
+                }
                 Poll::Pending => break,
             }
         }
@@ -241,7 +246,7 @@ impl Session {
     fn may_read(&mut self, cx: &Context<'_>, local: &mut Local) -> bool {
         let mailbox = self.source.mailbox.clone();
         if !self.source.held.is_empty() {
-            if !forward::retry_held(&mut self.source, cx.waker(), local) {
+            if !forward::held::retry(&mut self.source, cx.waker(), local) {
                 if !mailbox.is_paused() {
                     local.out.counters.pauses.increment();
                     mailbox.set_paused(true);

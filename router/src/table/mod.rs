@@ -22,11 +22,12 @@ pub use sequence::Member;
 #[derive(Debug, Clone)]
 pub struct Table<H> {
     classes: Vec<Option<Arc<ClassTable<H>>>>,
+    version: u64,
 }
 
 impl<H> Default for Table<H> {
     fn default() -> Self {
-        Self { classes: (0..=u8::MAX).map(|_| None).collect() }
+        Self { classes: (0..=u8::MAX).map(|_| None).collect(), version: 0 }
     }
 }
 
@@ -35,6 +36,16 @@ impl<H: Clone> Table<H> {
     #[inline]
     pub fn class(&self, class: Class) -> Option<&ClassTable<H>> {
         self.classes[usize::from(class.raw())].as_deref()
+    }
+
+    /// It grows with every table that is published.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The same under another version.
+    pub(crate) fn with_version(self, version: u64) -> Self {
+        Self { version, ..self }
     }
 
     /// Whom frames for an id reach: the member, or who drains under it.

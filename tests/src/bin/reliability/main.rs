@@ -2,10 +2,12 @@
 //! cut off while calls go on, and an account at the end.
 //!
 //! - `kill`: SIGKILL to the master, again and again, under idempotent calls;
+//! - `routers`: SIGKILL to the router in use, again and again, under the same load;
 //! - `rolling`: a planned restart of every node and every router under load;
 //! - `partition`: a master whose network goes silent.
 //!
 //! Nodes are this program once more, in the role `worker` or `caller`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 mod account;
 mod kill;
@@ -51,7 +53,8 @@ impl Options {
 }
 
 const USAGE: &str = "\
-usage: reliability kill      [--kills 1000] [--rate 5000]
+usage: reliability kill      [--kills 1000] [--rate 5000] [--pause-ms 40]
+       reliability routers   [--kills 100] [--rate 5000]
        reliability rolling   [--rounds 1] [--rate 1000]
        reliability partition [--rounds 10] [--heartbeat-ms 500]
 
@@ -68,7 +71,8 @@ fn main() -> anyhow::Result<()> {
     let options = Options::read(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match role.as_str() {
-        "kill" => runtime.block_on(kill::run(&options)),
+        "kill" => runtime.block_on(kill::masters(&options)),
+        "routers" => runtime.block_on(kill::routers(&options)),
         "rolling" => runtime.block_on(rolling::run(&options)),
         "partition" => runtime.block_on(partition::run(&options)),
         "worker" => runtime.block_on(worker::run(&options)).map(|()| true),

@@ -29,6 +29,16 @@ pub fn router(name: &str, config: &str, listen: Option<&str>) -> RouterProcess {
     }
 }
 
+/// Waits until a router has all its nodes, as the next step of a roll-out does.
+pub async fn all_back(router: &RouterProcess, nodes: usize) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while router.metric("switchboard_sessions", &[]) < nodes as u64 {
+        ensure!(Instant::now() < deadline, "the nodes do not come back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 impl NodeProcess {
     /// Starts a node and waits until it is connected. Each of its lives has its own record.
     pub fn start(

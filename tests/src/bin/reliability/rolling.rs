@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use switchboard_tests::{RouterProcess, Scratch};
+use switchboard_tests::Scratch;
 
 use crate::Options;
 use crate::account::Account;
-use crate::process::{NodeProcess, router};
+use crate::process::{NodeProcess, all_back, router};
 
 /// What callers report when they stop.
 #[derive(Debug, Default)]
@@ -103,16 +103,6 @@ impl Totals {
 /// Traffic as it is between two steps of a roll-out.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(500)).await;
-}
-
-/// The next step of a roll-out waits until this one is complete: the router has all its nodes.
-async fn all_back(router: &RouterProcess, nodes: usize) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while router.metric("switchboard_sessions", &[]) < nodes as u64 {
-        ensure!(Instant::now() < deadline, "the nodes do not come back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 const WORKERS: [&str; 5] = ["bank.1", "bank.2", "store.1", "store.2", "store.3"];
