@@ -102,6 +102,7 @@ impl Node {
             life: self.life,
             target: call.source.raw(),
             key: 0,
+            ttl: 0,
             call_id: call.call_id,
             body,
             moved: false,

@@ -75,6 +75,7 @@ impl Node {
             life: self.life,
             target: class.as_target(),
             key: stage.rng.random_range(0..1000),
+            ttl: 0,
             call_id: 0,
             body: 0,
             moved: false,
@@ -96,8 +97,9 @@ impl Node {
         self.caller.calls += 1;
         let call_id = self.caller.tag | self.caller.calls;
         let body = stage.rng.random();
-        let parcel = Parcel { what: What::Call, call_id, body, ..parcel };
         let patience = stage.rng.random_range(SECOND / 4..LONGEST_PATIENCE);
+        let ttl = (patience / (10 * MS)) as u16;
+        let parcel = Parcel { what: What::Call, ttl, call_id, body, ..parcel };
         let deadline = stage.now + patience;
         let pending = Pending {
             parcel,

@@ -104,6 +104,8 @@ pub struct Tally {
     pub refused: u64,
     /// Frames that a router died with.
     pub died: u64,
+    /// Frames that waited, or were left in a mailbox, and were picked anew.
+    pub picked_anew: u64,
     /// Changes of a master at a router.
     pub elections: u64,
     /// Offices taken by a node.
@@ -118,6 +120,8 @@ pub struct Tally {
     pub peak_pending: usize,
     /// The most calls that a window knew.
     pub peak_window: usize,
+    /// The most frames that waited at a router for someone to come.
+    pub peak_parked: usize,
     /// The most frames in a mailbox.
     pub peak_mailbox: usize,
 }

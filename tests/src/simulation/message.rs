@@ -34,6 +34,8 @@ pub struct Parcel {
     pub life: u64,
     pub target: u32,
     pub key: u64,
+    /// In units of 10 ms; 0 for as long as its class allows.
+    pub ttl: u16,
     pub call_id: u64,
     /// The payload: for a one-way frame its number among those of its source.
     pub body: u64,

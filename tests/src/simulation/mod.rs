@@ -4,7 +4,7 @@
 //!
 //! - `world`: a cluster; `faults`: what goes wrong; `checks`: the books of what must hold; `paths`: which
 //!   calls must not fail;
-//! - `router` and `session`, `node`, `link`, `caller` and `callee`: the processes;
+//! - `router`, `session` and `lots`, `node`, `link`, `caller` and `callee`: the processes;
 //! - `stage`: time, chance and the agenda; `network`, `message`: what connects processes.
 //!
 //! Not simulated: bytes, sockets, threads, and clocks that run at different speeds. A connection that
@@ -15,6 +15,7 @@ mod caller;
 mod checks;
 mod faults;
 mod link;
+mod lots;
 mod message;
 mod network;
 mod node;

@@ -25,6 +25,7 @@ impl World {
                         life: 0,
                         target: class.as_target(),
                         key,
+                        ttl: 0,
                         call_id: 0,
                         body: 0,
                         moved: false,
@@ -53,7 +54,7 @@ impl World {
         if !self.routers[router].up || !linked(self, caller, None) {
             return false;
         }
-        let Some(conn) = self.routers[router].target(&mut self.stage, parcel) else { return false };
+        let Ok(conn) = self.routers[router].target(&mut self.stage, parcel) else { return false };
         let Some((callee, _)) = self.stage.network.ends(conn) else { return false };
         linked(self, callee, Some(conn)) && !self.nodes[callee].draining
     }

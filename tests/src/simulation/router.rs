@@ -8,12 +8,13 @@ use rand::RngExt;
 use switchboard_protocol::control::{
     Control, GoAway, GoAwayReason, Hello, LeftReason, Ping, Refused, Unregistered, Welcome,
 };
-use switchboard_protocol::{Class, Reason, RefusalCode};
+use switchboard_protocol::{Class, Mode, Reason, RefusalCode, ServiceId};
 use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
 use switchboard_router::registry::{Change, Effect, Effects, Handle, Registry};
 use switchboard_router::table::Pick;
 
 use super::checks::Ending;
+use super::lots::Lots;
 use super::message::{End, Message, Parcel, What};
 use super::session::{Outgoing, Session, Waiting};
 use super::stage::{Event, MS, RouterTimer, SILENCE, Stage};
@@ -29,6 +30,7 @@ pub struct Router {
     started: u64,
     pub registry: Registry<Seat>,
     pub sessions: BTreeMap<u64, Session>,
+    pub lots: Lots,
 }
 
 /// How the registry knows a session: by its connection.
@@ -51,6 +53,7 @@ impl Router {
             started: 0,
             registry: Registry::new(policies(), MAX_SERVICES, 0),
             sessions: BTreeMap::new(),
+            lots: Lots::new(policies()),
         }
     }
 
@@ -67,6 +70,7 @@ impl Router {
         let life = self.life + 1;
         let registry = Registry::new(policies(), MAX_SERVICES, stage.rng.random());
         *self = Self { life, up: true, started: stage.now, registry, ..Self::new(index) };
+        stage.after(LOOK_AT_LOTS, self.event(RouterTimer::Lots));
     }
 
     pub fn kill(&mut self, stage: &mut Stage, silent: bool) {
@@ -79,6 +83,9 @@ impl Router {
                     stage.checks.ended(stage.now, waiting.frame, Ending::Died);
                 }
             }
+        }
+        for waiting in self.lots.all() {
+            stage.checks.ended(stage.now, waiting.frame, Ending::Died);
         }
         let life = self.life;
         *self = Self { life, ..Self::new(self.index) };
@@ -131,16 +138,25 @@ impl Router {
                     stage.at(at, self.event(RouterTimer::Watch { conn }));
                 }
             }
+            RouterTimer::Lots => {
+                for waiting in self.lots.expire(stage.instant()) {
+                    self.bounce(stage, waiting, Reason::Expired);
+                }
+                self.release(stage);
+                stage.after(LOOK_AT_LOTS, self.event(RouterTimer::Lots));
+            }
         }
     }
 
-    /// Whom a frame of a class would reach.
-    pub fn target(&self, stage: &mut Stage, parcel: &Parcel) -> Option<u64> {
-        let class = Class::of_target(parcel.target)?;
-        let class = self.registry.table().class(class)?;
+    /// Whom a frame reaches.
+    pub fn target(&self, stage: &mut Stage, parcel: &Parcel) -> Result<u64, Reason> {
+        let class = Class::of_target(parcel.target);
+        let class = class.and_then(|class| self.registry.table().class(class));
+        let class = class.ok_or(Reason::NoInstance)?;
         match class.pick(parcel.mode, parcel.target, parcel.key, &mut stage.rng) {
-            Pick::One(member) => Some(member.handle.0),
-            Pick::Everyone | Pick::Nobody(_) => None,
+            Pick::One(member) => Ok(member.handle.0),
+            Pick::Everyone => Err(Reason::NoInstance),
+            Pick::Nobody(reason) => Err(reason),
         }
     }
 
@@ -213,6 +229,7 @@ impl Router {
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.ids.clone_from(&ids);
                 }
+                let granted = ids.clone();
                 let classes = ids.iter().map(|id| id.class());
                 let masters =
                     classes.filter_map(|class| Some((class, self.registry.master(class)?)));
@@ -224,7 +241,7 @@ impl Router {
                     ..Welcome::default()
                 };
                 self.tell(stage, conn, Control::Welcome(welcome));
-                self.carry_out(stage, effects);
+                self.publish(stage, effects, &granted, &[]);
                 for class in hello.watch {
                     self.change(
                         stage,
@@ -243,17 +260,35 @@ impl Router {
     }
 
     fn change(&mut self, stage: &mut Stage, change: Change<Seat>) {
+        let left = match &change {
+            Change::Unregister { ids, .. } | Change::Drain { ids, .. } => ids.clone(),
+            _ => Vec::new(),
+        };
         let mut effects = Effects::default();
         // Only a Register is refused.
         let _ = self.registry.apply(change, EPOCH + stage.now, &mut effects);
-        self.carry_out(stage, effects);
+        self.publish(stage, effects, &[], &left);
     }
 
-    fn carry_out(&mut self, stage: &mut Stage, effects: Effects<Seat>) {
+    /// What follows from a change, before and after the table is published.
+    fn publish(
+        &mut self,
+        stage: &mut Stage,
+        effects: Effects<Seat>,
+        came: &[ServiceId],
+        left: &[ServiceId],
+    ) {
         if !effects.before.is_empty() || !effects.after.is_empty() {
             stage.topology_changed();
         }
-        for effect in effects.before.into_iter().chain(effects.after) {
+        self.carry_out(stage, effects.before);
+        self.lots.publish(came, left, stage.instant());
+        self.carry_out(stage, effects.after);
+        self.release(stage);
+    }
+
+    fn carry_out(&mut self, stage: &mut Stage, effects: Vec<Effect<Seat>>) {
+        for effect in effects {
             match effect {
                 Effect::Tell { to, message } => {
                     if let Control::Event(event) = &message
@@ -289,12 +324,18 @@ impl Router {
         stage.topology_changed();
         stage.close(conn, End::Router, false);
         let handle = Seat(conn);
-        self.change(stage, Change::Unwatch { handle, class: None });
+        let frames = session.mailbox.into_iter().filter_map(|outgoing| match outgoing {
+            Outgoing::Data(waiting) => Some(waiting),
+            Outgoing::Control(_) => None,
+        });
+        // What was for this session alone is returned; the rest goes in front of what waits already.
+        let (lost, others): (Vec<Waiting>, Vec<Waiting>) = frames
+            .partition(|waiting| waiting.parcel.mode == Mode::Direct && !self.lots.parks(waiting));
+        self.lots.park_in_front(others, stage.instant());
         self.change(stage, Change::Unregister { handle, ids: session.ids, reason });
-        for outgoing in session.mailbox {
-            if let Outgoing::Data(waiting) = outgoing {
-                self.bounce(stage, waiting, Reason::TargetLost);
-            }
+        self.change(stage, Change::Unwatch { handle, class: None });
+        for waiting in lost {
+            self.bounce(stage, waiting, Reason::TargetLost);
         }
     }
 
@@ -306,9 +347,36 @@ impl Router {
             stage.checks.ended(stage.now, frame, Ending::Refused);
             return;
         }
+        let now = stage.instant();
+        if self.lots.park_behind(&waiting, now) {
+            return;
+        }
         match self.target(stage, &parcel) {
-            Some(conn) => self.offer(stage, conn, waiting),
-            None => self.bounce(stage, waiting, Reason::NoInstance),
+            Ok(conn) => self.offer(stage, conn, waiting),
+            Err(_) if self.lots.park(&waiting, now) => {
+                let peak = &mut stage.checks.tally.peak_parked;
+                *peak = (*peak).max(self.lots.len());
+            }
+            Err(reason) => self.bounce(stage, waiting, reason),
+        }
+    }
+
+    /// Picks the frames that wait anew, of all classes that have changed.
+    fn release(&mut self, stage: &mut Stage) {
+        while let Some(class) = self.lots.next_due() {
+            let mut lots = std::mem::replace(&mut self.lots, Lots::new(policies()));
+            let bounced = lots.release(class, stage.instant(), |waiting| {
+                let picked = self.target(stage, &waiting.parcel);
+                if let Ok(conn) = picked {
+                    stage.checks.tally.picked_anew += 1;
+                    self.offer(stage, conn, waiting);
+                }
+                picked.map(|_| ())
+            });
+            self.lots = lots;
+            for (waiting, reason) in bounced {
+                self.bounce(stage, waiting, reason);
+            }
         }
     }
 
@@ -339,11 +407,14 @@ impl Router {
 
 fn policies() -> Arc<Policies> {
     let mut policies = Policies::default();
-    let hashed = ClassPolicy { slots: HASH_SLOTS, ..ClassPolicy::default() };
+    let hashed = ClassPolicy { slots: HASH_SLOTS, park_ms: 1_000, ..ClassPolicy::default() };
     policies.classes.insert(HASHED, hashed);
     let mastered = ClassPolicy { master: MasterPolicy::Sticky, ..ClassPolicy::default() };
     policies.classes.insert(MASTERED, mastered);
     Arc::new(policies)
 }
+
+/// How often a router looks for frames that have waited for too long.
+const LOOK_AT_LOTS: u64 = 100 * MS;
 
 const MAX_SERVICES: usize = 8;

@@ -87,6 +87,7 @@ pub enum NodeTimer {
 #[derive(Debug, Clone, Copy)]
 pub enum RouterTimer {
     Watch { conn: u64 },
+    Lots,
 }
 
 #[derive(Debug)]

@@ -304,6 +304,8 @@ impl World {
             let (sessions, waiting) = (router.sessions.len(), router.waiting());
             let checks = &mut self.stage.checks;
             checks.require(now, waiting == 0, || format!("{waiting} frames wait at a router"));
+            let empty = router.lots.is_empty();
+            checks.require(now, empty, || "a router keeps frames parked".to_owned());
             checks.require(now, sessions == NODES, || format!("{sessions} sessions at a router"));
         }
         let conns = self.stage.network.len();
