@@ -4,7 +4,7 @@
 //!
 //! - `world`: a cluster; `faults`: what goes wrong; `checks`: the books of what must hold; `paths`: which
 //!   calls must not fail;
-//! - `router`, `session` and `lots`, `node`, `link`, `caller` and `callee`: the processes;
+//! - `router`, `registrar`, `session` and `lots`, `node`, `link`, `caller` and `callee`: the processes;
 //! - `stage`: time, chance and the agenda; `network`, `message`: what connects processes.
 //!
 //! Not simulated: bytes, sockets, threads, and clocks that run at different speeds. A connection that
@@ -20,6 +20,7 @@ mod message;
 mod network;
 mod node;
 mod paths;
+mod registrar;
 mod router;
 mod session;
 mod stage;
