@@ -47,13 +47,13 @@ impl Lots {
     pub fn park_behind(&mut self, waiting: &Waiting, now: Instant) -> bool {
         let gated = class_of(&waiting.parcel).is_some_and(|class| self.parking.is_gated(class));
         let taken = gated && self.parking.park_behind(&bytes_of(waiting), now).is_ok();
-        self.keep(taken, *waiting)
+        self.keep(taken, *waiting, now)
     }
 
     /// Takes a frame for which nobody is there, if its class lets it wait.
     pub fn park(&mut self, waiting: &Waiting, now: Instant) -> bool {
         let taken = self.parking.park(&bytes_of(waiting), self.version, now).is_ok();
-        self.keep(taken, *waiting)
+        self.keep(taken, *waiting, now)
     }
 
     /// Takes what a mailbox left behind.
@@ -62,7 +62,7 @@ impl Lots {
         for waiting in frames {
             let Some(class) = class_of(&waiting.parcel) else { continue };
             by_class.entry(class).or_default().push(bytes_of(&waiting));
-            self.keep(true, waiting);
+            self.keep(true, waiting, now);
         }
         for (class, frames) in by_class {
             self.parking.park_in_front(class, frames, now);
@@ -108,10 +108,10 @@ impl Lots {
         expired.iter().filter_map(|parked| self.found(parked)).collect()
     }
 
-    fn keep(&mut self, taken: bool, waiting: Waiting) -> bool {
+    fn keep(&mut self, taken: bool, waiting: Waiting, now: Instant) -> bool {
         if taken {
             let parcel = Parcel { moved: true, ..waiting.parcel };
-            self.waiting.insert(waiting.frame, Waiting { parcel, ..waiting });
+            self.waiting.insert(waiting.frame, Waiting { parcel, parked: Some(now), ..waiting });
         }
         taken
     }

@@ -10,7 +10,7 @@ use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
 use switchboard_router::registry::{Change, Effect, Effects};
 
 use super::router::{Router, Seat};
-use super::stage::{MS, Stage};
+use super::stage::{MS, SECOND, Stage};
 use super::world::{EPOCH, HASH_SLOTS, HASHED, MASTERED};
 
 impl Router {
@@ -148,11 +148,15 @@ impl Router {
 /// The policies of all routers.
 pub fn policies() -> Arc<Policies> {
     let mut policies = Policies::default();
-    let hashed = ClassPolicy { slots: HASH_SLOTS, park_ms: 1_000, ..ClassPolicy::default() };
+    let hashed =
+        ClassPolicy { slots: HASH_SLOTS, park_ms: PATIENCE / MS, ..ClassPolicy::default() };
     policies.classes.insert(HASHED, hashed);
     let mastered = ClassPolicy { master: MasterPolicy::Sticky, ..ClassPolicy::default() };
     policies.classes.insert(MASTERED, mastered);
     Arc::new(policies)
 }
+
+/// How long a frame may wait for someone to come.
+pub const PATIENCE: u64 = SECOND;
 
 pub const MAX_SERVICES: usize = 8;

@@ -12,7 +12,7 @@ use switchboard_router::table::Pick;
 use super::checks::Ending;
 use super::lots::Lots;
 use super::message::{End, Message, Parcel, What};
-use super::registrar::{MAX_SERVICES, policies};
+use super::registrar::{MAX_SERVICES, PATIENCE, policies};
 use super::session::{Outgoing, Session, Waiting};
 use super::stage::{Event, MS, RouterTimer, SILENCE, Stage};
 
@@ -207,7 +207,7 @@ impl Router {
 
     fn forward(&mut self, stage: &mut Stage, from: u64, parcel: Parcel) {
         let frame = stage.checks.frame();
-        let waiting = Waiting { frame, from, parcel };
+        let waiting = Waiting { frame, from, parcel, parked: None };
         let sender = self.sessions.get(&from);
         if !sender.is_some_and(|session| session.ids.contains(&parcel.source)) {
             stage.checks.ended(stage.now, frame, Ending::Refused);
@@ -235,6 +235,10 @@ impl Router {
                 let picked = self.target(stage, &waiting.parcel);
                 if let Ok(conn) = picked {
                     stage.checks.tally.picked_anew += 1;
+                    let since = waiting.parked.map_or(0, |parked| stage.now - stage.micros(parked));
+                    stage.checks.require(stage.now, since <= PATIENCE + 2 * LOOK_AT_LOTS, || {
+                        format!("a frame leaves its lot after {} ms", since / MS)
+                    });
                     self.offer(stage, conn, waiting);
                 }
                 picked.map(|_| ())

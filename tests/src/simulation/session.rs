@@ -1,6 +1,7 @@
 //! A simulated router's side of a connection: a mailbox, and a few frames that are on their way.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use switchboard_protocol::{Control, ServiceId};
 
@@ -31,6 +32,8 @@ pub struct Waiting {
     pub frame: u64,
     pub from: u64,
     pub parcel: Parcel,
+    /// Since when it waits for someone to come.
+    pub parked: Option<Instant>,
 }
 
 impl Session {
