@@ -50,6 +50,6 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 3_000;
 
 const THREADS: usize = 2;
