@@ -49,6 +49,7 @@ impl Router {
         let change = Change::Register {
             handle: Seat(conn),
             incarnation: hello.incarnation,
+            link: hello.link,
             services: hello.services,
             held: 0,
         };
