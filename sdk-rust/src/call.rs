@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::args;
 use crate::calls::News;
 use crate::error::{CallError, ForwardError};
 use crate::links::Way;
+use crate::meter::{Meter, counted};
 use crate::node::Node;
 use crate::repeated::Repeated;
 use crate::shared::Shared;
@@ -47,10 +49,14 @@ pub struct Call<R> {
 #[must_use = "a call is made when it is awaited"]
 pub struct RawCall {
     node: Node,
-    request: Result<(Header, Bytes), CallError>,
+    meter: Option<Arc<Meter>>,
+    request: Prepared,
     timeout: Duration,
     repeat: Repeat,
 }
+
+/// The header and payload of a call, or why it can't be made.
+pub(crate) type Prepared = Result<(Header, Bytes), CallError>;
 
 /// Whether a call may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +120,11 @@ impl<R> Call<R> {
 impl RawCall {
     pub(crate) fn new(
         node: Node,
-        request: Result<(Header, Bytes), CallError>,
+        meter: Option<Arc<Meter>>,
+        request: Prepared,
         timeout: Duration,
     ) -> Self {
-        Self { node, request, timeout, repeat: Repeat::Unless }
+        Self { node, meter, request, timeout, repeat: Repeat::Unless }
     }
 
     /// The deadline, as for [`Call::timeout`].
@@ -137,9 +144,10 @@ impl RawCall {
         let deadline = Instant::now() + self.timeout;
         let header = Header { flags: header.flags | Flags::CALL, ..header };
         let shared = self.node.shared();
+        let meter = self.meter.as_deref();
         match self.repeat {
-            Repeat::Unless => once(shared, header, &payload, deadline).await,
-            Repeat::Always => Repeated::new(shared, header, &payload, deadline).run().await,
+            Repeat::Unless => once(shared, meter, header, &payload, deadline).await,
+            Repeat::Always => Repeated::new(shared, meter, header, &payload, deadline).run().await,
         }
     }
 }
@@ -147,6 +155,7 @@ impl RawCall {
 /// A call that is sent again only where nobody had it: over another router.
 async fn once(
     shared: &Shared,
+    meter: Option<&Meter>,
     header: Header,
     payload: &[u8],
     deadline: Instant,
@@ -160,7 +169,8 @@ async fn once(
         let way = if tried.is_empty() { Way::Chosen } else { Way::Not(&tried) };
         let sent = shared.push_call(way, header, payload);
         match (sent, bounced) {
-            (Ok(_), _) => {}
+            (Ok(_), None) => {}
+            (Ok(_), Some(_)) => meter.into_iter().for_each(Meter::retried),
             (Err(_), Some(reason)) => return Err(CallError::NoRoute(reason)),
             (Err(error), None) => return Err(error.into()),
         }
@@ -185,8 +195,10 @@ impl<R: DeserializeOwned + 'static> IntoFuture for Call<R> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
+        let meter = self.raw.meter.clone();
         let reply = self.raw.run();
-        Box::pin(async move { args::read_reply(&reply.await?).map_err(CallError::Decode) })
+        let result = async move { args::read_reply(&reply.await?).map_err(CallError::Decode) };
+        Box::pin(counted(meter, result))
     }
 }
 
@@ -195,7 +207,7 @@ impl IntoFuture for RawCall {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Box::pin(counted(self.meter.clone(), self.run()))
     }
 }
 

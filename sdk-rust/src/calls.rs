@@ -160,6 +160,11 @@ impl Calls {
         }
     }
 
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
     fn numbers(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<u64> {
         let state = self.lock();
         state.open.iter().filter(|(_, entry)| wanted(entry)).map(|(number, _)| *number).collect()

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use switchboard_protocol::{Class, Flags, Header, Reason, ServiceId};
 use tokio::time::{Instant, timeout_at};
 
 use crate::args;
-use crate::call::{LINK_LOST, ttl_units};
+use crate::call::{LINK_LOST, Prepared, ttl_units};
 use crate::calls::News;
 use crate::error::CallError;
 use crate::links::Way;
+use crate::meter::{Meter, counted};
 use crate::node::Node;
 use crate::watch::Membership;
 
@@ -23,7 +25,8 @@ use crate::watch::Membership;
 #[must_use = "a question is asked when it is awaited"]
 pub struct Collect<R> {
     node: Node,
-    request: Result<(Header, Bytes), CallError>,
+    meter: Option<Arc<Meter>>,
+    request: Prepared,
     timeout: Duration,
     result: PhantomData<fn() -> R>,
 }
@@ -52,10 +55,11 @@ impl<R> Collected<R> {
 impl<R> Collect<R> {
     pub(crate) fn new(
         node: Node,
-        request: Result<(Header, Bytes), CallError>,
+        meter: Option<Arc<Meter>>,
+        request: Prepared,
         timeout: Duration,
     ) -> Self {
-        Self { node, request, timeout, result: PhantomData }
+        Self { node, meter, request, timeout, result: PhantomData }
     }
 
     /// The deadline, counted from when the question is sent, in place of the node's
@@ -157,7 +161,7 @@ impl<R: DeserializeOwned + Send + 'static> IntoFuture for Collect<R> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Box::pin(counted(self.meter.clone(), self.run()))
     }
 }
 

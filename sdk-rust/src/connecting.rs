@@ -71,6 +71,7 @@ impl Builder {
             }
         }
         let (incoming, queue) = mpsc::channel(self.handler_queue);
+        shared.set_queue(incoming.downgrade());
         let plan = Plan {
             hello: Hello { incarnation, ..self.hello },
             connect_timeout: self.connect_timeout,

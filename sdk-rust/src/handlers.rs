@@ -127,6 +127,12 @@ impl Handlers {
         self.table.write().unwrap_or_else(PoisonError::into_inner).raw = Some(handler);
     }
 
+    /// Whether a method has a handler of its own.
+    pub(crate) fn has(&self, method: &str) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.methods.contains_key(method)
+    }
+
     /// Who takes a message.
     pub(crate) fn find(&self, request: Option<&Request<'_>>) -> Result<Handler, HandlerError> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);

@@ -78,6 +78,12 @@ impl Identity {
         self.names.get(name).copied().or_else(|| Class::new(name.parse().ok()?).ok())
     }
 
+    /// The name of a class; the first of several by the alphabet.
+    pub(crate) fn class_name(&self, class: Class) -> Option<&str> {
+        let names = self.names.iter().filter(|(_, named)| **named == class);
+        names.map(|(name, _)| name.as_str()).min()
+    }
+
     /// Takes over what the only router says: ids in the order in which they were asked for.
     pub(crate) fn welcome(&mut self, asked: &Asked, ids: &[ServiceId]) {
         for (key, id) in asked.0.iter().zip(ids) {

@@ -35,6 +35,8 @@
 //!   state between handles and drivers;
 //! - `choice`, `office`, `retry`, `window`, `backoff`: decisions that need no socket and no clock:
 //!   which router, which offices, whether to send a call again, whether to run one;
+//! - `tally`, `meter`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how
+//!   programs read it; `prometheus`: the same for a scrape, with the feature of that name;
 //! - `error`: what can go wrong.
 #![forbid(unsafe_code)]
 
@@ -57,14 +59,19 @@ mod handling;
 mod identity;
 mod inbox;
 mod key;
+mod latency;
 mod lifecycle;
 mod link;
 mod links;
 mod load;
 mod message;
+mod meter;
 mod node;
 mod office;
 mod outbox;
+mod outcome;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod registering;
 mod repeated;
 mod requests;
@@ -74,7 +81,10 @@ mod sending;
 mod service;
 mod serving;
 mod session;
+mod sharded;
 mod shared;
+mod stats;
+mod tally;
 mod target;
 mod view;
 mod watch;
@@ -93,9 +103,12 @@ pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterErro
 pub use event::{Event, Events};
 pub use handlers::HandlerError;
 pub use key::Key;
+pub use latency::Latency;
 pub use message::Message;
 pub use node::Node;
+pub use outcome::{Outcome, Outcomes};
 pub use service::Service;
+pub use stats::{Direction, MethodStats, Stats};
 pub use target::{Broadcast, Direct, Hash, LeastLoaded, Master, Pick, PickOne, Random, To};
 pub use watch::{Membership, Metadata, Watcher};
 

@@ -67,9 +67,10 @@ impl<'a, A: Args> Message<'a, A> {
         }
         header.flags = self.flags;
         header.ttl = self.ttl;
-        with_scratch(|payload| {
+        let sent = with_scratch(|payload| {
             args::write_request(self.method, &self.args, payload).map_err(ForwardError::Encode)?;
             self.node.shared().push(header, payload)
-        })
+        });
+        self.node.shared().counted(header.target, self.method, sent)
     }
 }

@@ -126,6 +126,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// How many bytes wait, those that are being written among them.
+    pub(crate) fn queued(&self) -> usize {
+        let queue = self.lock();
+        queue.buffer.len() + queue.writing
+    }
+
     /// Opens for a new link.
     pub(crate) fn open(&self, max_frame: usize, source: Option<ServiceId>) {
         let mut queue = self.lock();

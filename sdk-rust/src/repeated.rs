@@ -14,18 +14,22 @@ use crate::calls::{News, Ticket};
 use crate::error::CallError;
 use crate::handlers::HandlerError;
 use crate::links::Way;
+use crate::meter::Meter;
 use crate::retry::{Outcome, Retry, Step};
 use crate::shared::Shared;
 
 /// A call under way.
 pub(crate) struct Repeated<'a> {
     shared: &'a Shared,
+    meter: Option<&'a Meter>,
     ticket: Ticket<'a>,
     news: UnboundedReceiver<News>,
     header: Header,
     payload: &'a [u8],
     deadline: Instant,
     retry: Retry,
+    /// Whether a copy was sent.
+    sent: bool,
     /// The routers that were tried in this round, the last one last.
     tried: Vec<usize>,
 }
@@ -36,6 +40,7 @@ type Result = std::result::Result<Bytes, CallError>;
 impl<'a> Repeated<'a> {
     pub(crate) fn new(
         shared: &'a Shared,
+        meter: Option<&'a Meter>,
         header: Header,
         payload: &'a [u8],
         deadline: Instant,
@@ -48,7 +53,8 @@ impl<'a> Repeated<'a> {
         let (ticket, news) = shared.calls.open_often(&header);
         let header = Header { call_id: ticket.number, ..header };
         let retry = Retry::new(deadline.into_std(), attempt);
-        Self { shared, ticket, news, header, payload, deadline, retry, tried: Vec::new() }
+        let (sent, tried) = (false, Vec::new());
+        Self { shared, meter, ticket, news, header, payload, deadline, retry, sent, tried }
     }
 
     /// Sends copies until there is an answer, or no time is left.
@@ -84,6 +90,10 @@ impl<'a> Repeated<'a> {
             if let Some(result) = self.rest(until.into()).await {
                 return result;
             }
+            if Instant::now() >= self.deadline {
+                // A copy that nobody waits for is not sent.
+                return Err(self.retry.expired().into());
+            }
             elsewhere = next;
         }
     }
@@ -97,6 +107,9 @@ impl<'a> Repeated<'a> {
         let way = if self.tried.is_empty() { Way::Chosen } else { Way::Not(&self.tried) };
         let slot = self.shared.push_call(way, header, self.payload)?;
         self.tried.push(slot);
+        if std::mem::replace(&mut self.sent, true) {
+            self.meter.into_iter().for_each(Meter::retried);
+        }
         Ok(())
     }
 

@@ -22,8 +22,11 @@ use crate::error::ForwardError;
 use crate::event::Event;
 use crate::handlers::{Answer, HandlerError, Work};
 use crate::links::InHand;
+use crate::meter::{Begun, Meter, What};
 use crate::node::{Handle, Node};
+use crate::outcome::Outcome;
 use crate::shared::Shared;
+use crate::tally::RAW;
 use crate::window::{Admission, Key, Reply};
 
 /// A message that waits for its handler.
@@ -47,6 +50,10 @@ impl Incoming {
 
     fn is(&self, flag: Flags) -> bool {
         self.header.flags.contains(flag)
+    }
+
+    fn what(&self) -> What {
+        if self.is(Flags::CALL) { What::Call } else { What::Message }
     }
 
     /// What an idempotent call is remembered by.
@@ -78,10 +85,11 @@ impl Runner {
                     discard(&self.shared, &message);
                     continue;
                 }
-                if let Some(work) = start(&self.shared, node, &message).await {
+                if let Some((work, begun)) = start(&self.shared, node, &message).await {
                     let shared = Arc::clone(&self.shared);
                     tokio::spawn(async move {
                         let answer = work.await;
+                        begun.end(Outcome::of_answer(&answer));
                         finish(&shared, &message, answer);
                         drop(permit);
                     });
@@ -93,8 +101,15 @@ impl Runner {
 }
 
 /// Begins with a message, and finishes with it unless its handler waits.
-async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<Caught> {
+async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<(Caught, Begun)> {
     let request = Request::read(&message.payload);
+    let meter = meter(shared, message, request.as_ref());
+    let since = tokio::time::Instant::now();
+    let done = |answer| {
+        meter.took(since.elapsed());
+        meter.ended(message.what(), Outcome::of_answer(&answer));
+        finish(shared, message, answer);
+    };
     let begin = || {
         let handler = shared.handlers.find(request.as_ref())?;
         let caller = Caller::new(node, message.from, message.header);
@@ -104,7 +119,7 @@ async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<Caught
     let mut work = match begun {
         Ok(work) => Caught(work),
         Err(error) => {
-            finish(shared, message, Err(error));
+            done(Err(error));
             return None;
         }
     };
@@ -115,10 +130,10 @@ async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<Caught
     });
     match first.await {
         Poll::Ready(answer) => {
-            finish(shared, message, answer);
+            done(answer);
             None
         }
-        Poll::Pending => Some(work),
+        Poll::Pending => Some((work, meter.begin(message.what(), since))),
     }
 }
 
@@ -128,6 +143,9 @@ pub(crate) fn admit(shared: &Shared, message: &Incoming) -> bool {
     let Some(key) = message.key() else { return true };
     let slot = message.way_back.port().slot;
     let admission = shared.window().admit(key, slot, Instant::now());
+    if admission != Admission::Run {
+        turned_away(shared, message, Outcome::Duplicate);
+    }
     match admission {
         Admission::Run => return true,
         Admission::Running => {}
@@ -143,6 +161,7 @@ pub(crate) fn admit(shared: &Shared, message: &Incoming) -> bool {
 
 /// Answers a message for which there is no room. It has not been begun, and may come again.
 pub(crate) fn busy(shared: &Shared, message: &Incoming) {
+    turned_away(shared, message, Outcome::Busy);
     if !message.is(Flags::CALL) {
         return shared.drops.message();
     }
@@ -156,12 +175,30 @@ pub(crate) fn busy(shared: &Shared, message: &Incoming) {
 
 /// Nobody waits for this message any more.
 fn discard(shared: &Shared, message: &Incoming) {
+    turned_away(shared, message, Outcome::Expired);
     if let Some(key) = message.key() {
         shared.window().forget(key);
     }
     shared.drops.expired();
 }
 
+/// Counts a message that is not begun.
+fn turned_away(shared: &Shared, message: &Incoming, outcome: Outcome) {
+    let request = Request::read(&message.payload);
+    meter(shared, message, request.as_ref()).ended(message.what(), outcome);
+}
+
+/// Where a message is counted. Names that have no handler are their senders' inventions.
+fn meter<'a>(
+    shared: &'a Shared,
+    message: &Incoming,
+    request: Option<&Request<'_>>,
+) -> &'a Arc<Meter> {
+    let method = request.map_or(RAW, |request| request.method);
+    shared.tally.served.meter(message.from.class(), method, || shared.handlers.has(method))
+}
+
+/// ORDER: what is finished has been counted, so that who has the answer finds it counted.
 fn finish(shared: &Shared, message: &Incoming, answer: Answer) {
     if message.is(Flags::CALL) {
         let mut slot = message.way_back.port().slot;

@@ -1,15 +1,19 @@
 //! How a node sends: forward, call, and both with payloads as they are.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use switchboard_protocol::Header;
+use switchboard_protocol::Class;
 
 use crate::args::{self, Args};
-use crate::call::{Call, RawCall};
+use crate::call::{Call, Prepared, RawCall};
 use crate::collect::Collect;
 use crate::error::{CallError, ForwardError};
 use crate::message::Message;
+use crate::meter::Meter;
 use crate::node::Node;
 use crate::shared::with_scratch;
+use crate::tally::RAW;
 use crate::target::{Broadcast, Pick, PickOne, To};
 
 impl Node {
@@ -48,10 +52,11 @@ impl Node {
         args: impl Args,
     ) -> Result<(), ForwardError> {
         let header = self.shared().route(&mode, to.into())?.header();
-        with_scratch(|payload| {
+        let sent = with_scratch(|payload| {
             args::write_request(method, &args, payload).map_err(ForwardError::Encode)?;
             self.shared().push(header, payload)
-        })
+        });
+        self.shared().counted(header.target, method, sent)
     }
 
     /// Sends a payload as it is, without the convention of method and arguments. It reaches the
@@ -77,7 +82,7 @@ impl Node {
         payload: impl AsRef<[u8]>,
     ) -> Result<(), ForwardError> {
         let header = self.shared().route(&mode, to.into())?.header();
-        self.shared().push(header, payload.as_ref())
+        self.shared().counted(header.target, RAW, self.shared().push(header, payload.as_ref()))
     }
 
     /// A message like [`Node::forward`]'s, with options.
@@ -152,7 +157,7 @@ impl Node {
         method: &str,
         args: impl Args,
     ) -> Call<R> {
-        Call::new(self.call_payload(mode, to.into(), encode(method, &args)))
+        Call::new(self.call_payload(mode, to.into(), method, encode(method, &args)))
     }
 
     /// Calls with a payload as it is, and waits for the payload of the reply.
@@ -178,7 +183,7 @@ impl Node {
         to: impl Into<To<'a>>,
         payload: impl Into<Bytes>,
     ) -> RawCall {
-        self.call_payload(mode, to.into(), Ok(payload.into()))
+        self.call_payload(mode, to.into(), RAW, Ok(payload.into()))
     }
 
     /// Asks everybody of a class a question, this node's own instances excepted, and gathers the
@@ -210,27 +215,36 @@ impl Node {
         method: &str,
         args: impl Args,
     ) -> Collect<R> {
-        let request = self.request(&Broadcast, class.into(), encode(method, &args));
-        Collect::new(self.clone(), request, self.shared().options.call_timeout)
+        let (meter, request) =
+            self.request(&Broadcast, class.into(), method, encode(method, &args));
+        Collect::new(self.clone(), meter, request, self.shared().options.call_timeout)
     }
 
     fn call_payload(
         &self,
         mode: impl PickOne,
         to: To<'_>,
+        method: &str,
         payload: Result<Bytes, CallError>,
     ) -> RawCall {
-        let request = self.request(&mode, to, payload);
-        RawCall::new(self.clone(), request, self.shared().options.call_timeout)
+        let (meter, request) = self.request(&mode, to, method, payload);
+        RawCall::new(self.clone(), meter, request, self.shared().options.call_timeout)
     }
 
     fn request(
         &self,
         mode: &impl Pick,
         to: To<'_>,
+        method: &str,
         payload: Result<Bytes, CallError>,
-    ) -> Result<(Header, Bytes), CallError> {
-        Ok((self.shared().route(mode, to)?.header(), payload?))
+    ) -> (Option<Arc<Meter>>, Prepared) {
+        let header = match self.shared().route(mode, to) {
+            Ok(route) => route.header(),
+            Err(error) => return (None, Err(error.into())),
+        };
+        let meter = Class::of_target(header.target)
+            .map(|class| Arc::clone(self.shared().tally.called.meter(class, method, || true)));
+        (meter, payload.map(|payload| (header, payload)))
     }
 }
 

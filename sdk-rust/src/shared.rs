@@ -2,11 +2,14 @@
 //! itself; there is no lock over the whole.
 
 use std::cell::Cell;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::{Duration, Instant};
 
 use switchboard_protocol::control::Master;
 use switchboard_protocol::{Class, Control, Header, ServiceId};
+use tokio::sync::mpsc;
 
 use crate::calls::Calls;
 use crate::drops::Drops;
@@ -17,10 +20,14 @@ use crate::identity::Identity;
 use crate::lifecycle::Lifecycle;
 use crate::links::{Links, Port, Way};
 use crate::load::Load;
+use crate::meter::What;
 use crate::office::{Change, Input, Offices};
 use crate::outbox::PushError;
+use crate::outcome::Outcome;
 use crate::requests::Requests;
+use crate::runner::Incoming;
 use crate::serving::Hook;
+use crate::tally::Tally;
 use crate::target::{Pick, Route, To};
 use crate::watch::Watches;
 use crate::window::{Limits, Window};
@@ -36,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) load: Load,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) drops: Drops,
+    pub(crate) tally: Tally,
     pub(crate) options: Options,
     identity: RwLock<Identity>,
     /// The classes that this node is master of.
@@ -44,6 +52,8 @@ pub(crate) struct Shared {
     stop: Mutex<Option<Hook>>,
     /// Idempotent calls that this node has taken; an answer takes the router of the newest copy.
     window: Mutex<Window<usize>>,
+    /// The way into the queue of handlers, for its length.
+    queue: OnceLock<mpsc::WeakSender<Incoming>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -78,11 +88,13 @@ impl Shared {
             load: Load::new(),
             lifecycle: Lifecycle::new(),
             drops: Drops::default(),
+            tally: Tally::default(),
             options,
             identity: RwLock::new(identity),
             offices: Mutex::default(),
             stop: Mutex::default(),
             window: Mutex::new(Window::new(options.window)),
+            queue: OnceLock::new(),
         }
     }
 
@@ -111,6 +123,20 @@ impl Shared {
 
     pub(crate) fn route(&self, pick: &impl Pick, to: To<'_>) -> Result<Route, ForwardError> {
         Ok(Route::find(pick, to, |name| self.identity().class(name))?)
+    }
+
+    /// Counts a one-way message by whether it was sent.
+    pub(crate) fn counted(
+        &self,
+        target: u32,
+        method: &str,
+        sent: Result<(), ForwardError>,
+    ) -> Result<(), ForwardError> {
+        if let Some(class) = Class::of_target(target) {
+            let outcome = if sent.is_ok() { Outcome::Ok } else { Outcome::NotSent };
+            self.tally.called.meter(class, method, || true).ended(What::Message, outcome);
+        }
+        sent
     }
 
     /// Sends a one-way frame. A source of 0 stands for the node's first id.
@@ -223,6 +249,18 @@ impl Shared {
     /// What to do before the node closes, for whoever is first to close it.
     pub(crate) fn take_stop(&self) -> Option<Hook> {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps the way into the queue of handlers; it does not keep the queue open.
+    pub(crate) fn set_queue(&self, queue: mpsc::WeakSender<Incoming>) {
+        // Set once, by the builder.
+        let _ = self.queue.set(queue);
+    }
+
+    /// How many messages wait for their handlers.
+    pub(crate) fn handler_queue(&self) -> usize {
+        let queue = self.queue.get().and_then(mpsc::WeakSender::upgrade);
+        queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
     /// The memory of idempotent calls.

@@ -6,6 +6,7 @@
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`frames`]: ids, hellos and frames in few words;
+//! - [`simulation`]: a cluster in virtual time, which needs none of the others;
 //! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod metrics;
 pub mod node;
 pub mod router;
 pub mod scratch;
+pub mod simulation;
 mod stream;
 pub mod wait;
 

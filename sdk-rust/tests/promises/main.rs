@@ -6,5 +6,11 @@ mod connect;
 mod embedded;
 mod handling;
 mod links;
+#[cfg(feature = "prometheus")]
+mod prometheus;
+mod repeated;
+mod serving;
+mod several;
+mod stats;
 mod support;
 mod watching;

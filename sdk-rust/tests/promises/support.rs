@@ -155,6 +155,11 @@ impl Session {
         }
     }
 
+    /// Ends the connection from this side.
+    pub(crate) async fn shutdown(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Reads on until the node ends the connection.
     pub(crate) async fn ended(&mut self) {
         while self.frame().await.is_some() {}
