@@ -1,15 +1,19 @@
 //! The account: what became of every message. Pure; the tests below cook the books.
 //!
 //! Three parties tell what they know. Senders know which numbers they sent, and what they were told
-//! could not be delivered. Handlers know which numbers they handled. The router counts what it wrote
-//! to its nodes. A message that nobody handled and nobody reported can only have been in the hands
-//! of the process that was killed, so such messages must
+//! could not be delivered. Handlers know which numbers they handled. The routers count what they
+//! wrote to their nodes. A message that nobody handled and nobody reported can only have been in the
+//! hands of a process that was killed, so such messages must
 //!
-//! - be for the class whose master was killed, and sent around the time of the kill;
-//! - form one stretch in each sender's numbers, since order is kept: the old master handled
-//!   everything before it, and the new master everything behind it;
-//! - be as many as the router wrote to that class beyond what was handled, a number which no sender
-//!   and no handler has a part in.
+//! - be for a class that this process served, and sent around the time of its kill;
+//! - with a master, form one stretch in each sender's numbers, since order is kept: the old master
+//!   handled everything before it, and the new master everything behind it;
+//! - with a master, be no more than the router wrote to that class beyond what was handled, a number
+//!   which no sender and no handler has a part in.
+//!
+//! A killed router takes its count along, so of the classes that it served only a part is known.
+//! Idempotent calls must all be answered. They may be written more often than they are handled, and
+//! handled by a second instance when the first was killed, but never twice by one.
 
 use std::collections::BTreeMap;
 
@@ -31,21 +35,33 @@ pub struct Book {
     pub sent: BTreeMap<(u32, Stream), Sent>,
     /// By sender and stream: what each process handled.
     pub handled: BTreeMap<(u32, Stream), Vec<Numbers>>,
-    /// The router's counts by class, mode and outcome.
+    /// The living routers' counts by class, mode and outcome, added up.
     pub router: BTreeMap<(String, String, String), u64>,
-    /// The kill, if there was one.
-    pub outage: Option<Outage>,
+    /// What the killed router had counted shortly before.
+    pub dead_router: BTreeMap<(String, String, String), u64>,
+    /// The kills, the earlier one first. Their times do not overlap.
+    pub outages: Vec<Outage>,
     /// Calls beside the streams, by class: all answered, all to one instance by its id.
     pub fences: BTreeMap<String, u64>,
 }
 
-/// When messages to the killed master may have been lost, in microseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a killed process may have taken messages along, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// What was sent before had arrived.
+    pub of: Killed,
+    /// The classes that it served.
+    pub classes: Vec<String>,
+    /// What was sent before had arrived. Microseconds since 1970, as all times here.
     pub from: u64,
-    /// What was sent after went to the new master.
+    /// What was sent after went elsewhere.
     pub to: u64,
+}
+
+/// Who was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    Master,
+    Router,
 }
 
 /// What became of the messages of a stream, of all senders. A broadcast counts once for each target.
@@ -56,10 +72,12 @@ pub struct Row {
     pub delivered: u64,
     /// Reported by the router, or a call that ended with an error. By reason.
     pub told: BTreeMap<String, u64>,
-    /// In the hands of the killed process.
-    pub in_flight: u64,
-    /// Of these, answers on their way back: the call had been handled.
-    pub answers_in_flight: u64,
+    /// In the hands of the killed master.
+    pub with_master: u64,
+    /// In the hands of the killed router; for a call that is not idempotent also its answer.
+    pub with_router: u64,
+    /// Idempotent calls that a second instance handled as well.
+    pub again: u64,
     /// Nobody knows.
     pub lost: u64,
     /// Taken back by the sender's own node, before it counted as sent.
@@ -71,8 +89,10 @@ pub struct Row {
 pub struct Account {
     pub rows: BTreeMap<Stream, Row>,
     pub total: Row,
-    /// What the router wrote to the killed class beyond what was handled.
-    pub in_flight_by_router: u64,
+    /// What the routers wrote to masters of the killed class beyond what was handled.
+    pub unhandled_by_router: u64,
+    /// Messages that later ones overtook while they moved to the other router.
+    pub overtaken: u64,
     /// What does not add up; empty if the account closes.
     pub problems: Vec<String>,
 }
@@ -104,17 +124,34 @@ impl Book {
     }
 }
 
+impl Outage {
+    /// Whether a message of this class, sent and given up in this time, may have been lost here.
+    pub fn covers(&self, class: &str, sent: u64, given_up: u64) -> bool {
+        self.serves(class) && sent <= self.to && given_up >= self.from
+    }
+
+    fn serves(&self, class: &str) -> bool {
+        self.classes.iter().any(|served| served == class)
+    }
+}
+
 impl Row {
     /// How many were told undeliverable, or failed with an error.
     pub fn told(&self) -> u64 {
         self.told.values().sum()
     }
 
+    /// How many were in the hands of processes that were killed.
+    pub fn with_killed(&self) -> u64 {
+        self.with_master + self.with_router
+    }
+
     fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.delivered += other.delivered;
-        self.in_flight += other.in_flight;
-        self.answers_in_flight += other.answers_in_flight;
+        self.with_master += other.with_master;
+        self.with_router += other.with_router;
+        self.again += other.again;
         self.lost += other.lost;
         self.refused += other.refused;
         for (reason, count) in &other.told {
@@ -128,14 +165,8 @@ impl Account {
     pub fn closes(&self) -> bool {
         self.problems.is_empty()
             && self.total.lost == 0
-            && self.total.sent == self.total.delivered + self.total.told() + self.total.in_flight
-    }
-
-    fn calls_answered(&self) -> u64 {
-        let calls = self.rows.iter().filter(|(stream, _)| stream.manner() == Manner::Call);
-        calls
-            .map(|(_, row)| row.delivered + row.told.get("remote").copied().unwrap_or_default())
-            .sum()
+            && self.total.sent
+                == self.total.delivered + self.total.told() + self.total.with_killed()
     }
 }
 

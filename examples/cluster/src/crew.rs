@@ -17,25 +17,35 @@ use crate::spawn::{Child, Content, Letter};
 use crate::stream::{GAMESVRS, MATCHSVR};
 use crate::table::Table;
 
-/// The router, the nodes, and what they said.
+/// The routers, the nodes, and what they said.
 #[derive(Debug)]
 pub struct Crew {
     pub table: Table,
     pub story: Story,
-    pub router: Child,
-    /// Where the router's operators connect.
-    pub admin: String,
+    /// By name.
+    pub routers: BTreeMap<String, Router>,
     nodes: BTreeMap<String, Child>,
     options: Options,
     dir: PathBuf,
-    address: String,
+    /// Where all routers listen, a dead one too.
+    addresses: Vec<String>,
     /// When to ask the next time, or to show what was answered.
     second: Instant,
     asked: bool,
     letters: mpsc::UnboundedReceiver<Letter>,
     mailroom: mpsc::UnboundedSender<Letter>,
-    /// The router would fail if nobody held the other end.
-    _router_says: Lines<BufReader<ChildStdout>>,
+}
+
+/// A router.
+#[derive(Debug)]
+pub struct Router {
+    pub process: Child,
+    /// Where nodes connect.
+    pub address: String,
+    /// Where operators connect.
+    pub admin: String,
+    /// It would fail if nobody held the other end.
+    _says: Lines<BufReader<ChildStdout>>,
 }
 
 /// What the nodes said. Times are microseconds since 1970.
@@ -43,6 +53,10 @@ pub struct Crew {
 pub struct Story {
     /// Who is connected, by its id.
     pub ready: BTreeMap<String, u32>,
+    /// To how many routers each is connected.
+    pub links: BTreeMap<String, usize>,
+    /// Who lost the killed router, and when.
+    pub links_lost: BTreeMap<String, u64>,
     /// Who became master, with epoch and time.
     pub promoted: Vec<(String, u64, u64)>,
     /// Who handled a first message as master, with epoch and time.
@@ -55,36 +69,35 @@ pub struct Story {
     pub stopped: BTreeMap<String, BTreeMap<String, u64>>,
     pub reports: BTreeMap<String, Report>,
     pub troubles: Vec<String>,
-    /// Whose end is no surprise.
+    /// Whose end is no surprise: the names of nodes, and the address of a router.
     may_end: BTreeSet<String>,
 }
 
 impl Crew {
-    /// Starts the router.
+    /// Starts the routers.
     pub async fn start(options: &Options, dir: &Path, table: Table) -> anyhow::Result<Self> {
         let config = dir.join(CONFIG_FILE);
         std::fs::write(&config, CONFIG).with_context(|| format!("{}", config.display()))?;
-        let arguments = ["router".to_owned(), "--dir".to_owned(), dir.display().to_string()];
-        let (router, ready, says) = Child::router(&arguments, &dir.join(ROUTER_LOG)).await?;
-        let field = |name: &str| {
-            let found = ready.split(' ').find_map(|word| word.strip_prefix(name));
-            found.map(str::to_owned).with_context(|| format!("`{ready}` is no ready line"))
-        };
+        let mut routers = BTreeMap::new();
+        let mut addresses = Vec::new();
+        for name in ROUTERS {
+            let router = Router::start(name, dir).await?;
+            addresses.push(router.address.clone());
+            routers.insert(name.to_owned(), router);
+        }
         let (mailroom, letters) = mpsc::unbounded_channel();
         Ok(Self {
             table,
             story: Story::default(),
-            router,
-            admin: field("admin=")?,
+            routers,
             nodes: BTreeMap::new(),
             options: options.clone(),
             dir: dir.to_owned(),
-            address: field("listen=")?,
+            addresses,
             second: Instant::now() + SECOND,
             asked: false,
             letters,
             mailroom,
-            _router_says: says,
         })
     }
 
@@ -103,17 +116,20 @@ impl Crew {
         for (option, value) in [
             ("instance", instance.to_string()),
             ("life", life.to_string()),
-            ("router", self.address.clone()),
             ("dir", self.dir.display().to_string()),
             ("players", players.to_string()),
             ("rate", rate.to_string()),
         ] {
             arguments.extend([format!("--{option}"), value]);
         }
+        for address in &self.addresses {
+            arguments.extend(["--router".to_owned(), address.clone()]);
+        }
         if lose_one && instance == GAMESVRS {
             arguments.push("--lose-one".to_owned());
         }
         self.story.ready.remove(&name);
+        self.story.links.remove(&name);
         self.story.may_end.remove(&name);
         let child = Child::node(&name, &arguments, self.mailroom.clone())?;
         self.nodes.insert(name, child);
@@ -140,6 +156,15 @@ impl Crew {
         let mut child = self.nodes.remove(name).with_context(|| format!("no {name}"))?;
         let pid = child.pid().with_context(|| format!("{name} is gone already"))?;
         child.kill().await?;
+        Ok(pid)
+    }
+
+    /// Kills a router; answers the process id that it had.
+    pub async fn kill_router(&mut self, name: &str) -> anyhow::Result<u32> {
+        let mut router = self.routers.remove(name).with_context(|| format!("no {name}"))?;
+        let pid = router.process.pid().with_context(|| format!("{name} is gone already"))?;
+        self.story.may_end.insert(router.address);
+        router.process.kill().await?;
         Ok(pid)
     }
 
@@ -215,6 +240,9 @@ impl Crew {
                 self.table.say(&format!("{from} is the master now, in epoch {epoch}"));
             }
             News::Demoted { .. } => self.table.say(&format!("{from} is no longer the master")),
+            News::LinkLost { router, why, .. } if !self.story.may_end.contains(router) => {
+                bail!("{from} lost the router at {router}: {why}");
+            }
             News::Trouble { what } => self.table.say(&format!("{from}: {what}")),
             _ => {}
         }
@@ -223,7 +251,26 @@ impl Crew {
     }
 }
 
+impl Router {
+    async fn start(name: &str, dir: &Path) -> anyhow::Result<Self> {
+        let arguments = ["router", "--name", name, "--dir"].map(str::to_owned);
+        let arguments = [&arguments[..], &[dir.display().to_string()]].concat();
+        let log = dir.join(format!("{name}.log"));
+        let (process, ready, says) = Child::router(name, &arguments, &log).await?;
+        let field = |name: &str| {
+            let found = ready.split(' ').find_map(|word| word.strip_prefix(name));
+            found.map(str::to_owned).with_context(|| format!("`{ready}` is no ready line"))
+        };
+        Ok(Self { process, address: field("listen=")?, admin: field("admin=")?, _says: says })
+    }
+}
+
 impl Story {
+    /// Whether a node can be reached, over every router.
+    pub fn is_there(&self, name: &str) -> bool {
+        self.ready.contains_key(name) && self.links.get(name) == Some(&ROUTERS.len())
+    }
+
     /// The master of the largest epoch that was heard of. News of two processes come in any order.
     pub fn master(&self) -> Option<(&str, u64)> {
         let last = self.promoted.iter().max_by_key(|(_, epoch, _)| *epoch);
@@ -233,6 +280,8 @@ impl Story {
     fn note(&mut self, from: String, news: News) {
         match news {
             News::Ready { id } => drop(self.ready.insert(from, id)),
+            News::Connected { .. } => *self.links.entry(from).or_default() += 1,
+            News::LinkLost { at, .. } => drop(self.links_lost.insert(from, at)),
             News::Promoted { epoch, at } => self.promoted.push((from, epoch, at)),
             News::FirstAsMaster { epoch, at } => self.first.push((from, epoch, at)),
             News::SawLeft { at, .. } => self.left_seen.push(at),
@@ -245,8 +294,8 @@ impl Story {
     }
 }
 
-/// Where the router's log goes.
-pub const ROUTER_LOG: &str = "router.log";
+/// The routers. Their names decide which of them the frames to a class take; blue has the shards.
+pub const ROUTERS: [&str; 2] = ["red", "blue"];
 const SECOND: Duration = Duration::from_secs(1);
 /// How long all have for an answer before the table is shown.
 const ANSWER: Duration = Duration::from_millis(50);

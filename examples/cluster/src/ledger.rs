@@ -22,7 +22,7 @@ struct Pages {
     sent: BTreeMap<Stream, Sent>,
     /// The last one-way message of each sender, by its place in what that sender sent.
     last: BTreeMap<u32, u64>,
-    disorder: u64,
+    overtaken: Vec<(Stream, u64)>,
     since: BTreeMap<Stream, Beat>,
 }
 
@@ -43,7 +43,9 @@ impl Ledger {
         if stream.manner() == Manner::OneWay {
             let last = pages.last.entry(from.raw()).or_default();
             let before = std::mem::replace(last, stamp.order.max(*last));
-            pages.disorder += u64::from(stamp.order <= before);
+            if stamp.order <= before {
+                pages.overtaken.push((stream, stamp.sent));
+            }
         }
         let beat = pages.since.entry(stream).or_default();
         beat.handled += 1;
@@ -78,9 +80,11 @@ impl Ledger {
 
     /// A call was answered.
     pub fn answered(&self, stream: Stream, stamp: Stamp) {
-        let mut pages = self.pages();
-        let beat = pages.since.entry(stream).or_default();
-        beat.latency.record(now().saturating_sub(stamp.sent));
+        let (mut pages, at) = (self.pages(), now());
+        pages.since.entry(stream).or_default().latency.record(at.saturating_sub(stamp.sent));
+        if stream.idempotent() {
+            pages.sent.entry(stream).or_default().waits.push((stamp.sent, at));
+        }
     }
 
     /// A call has no result.
@@ -106,7 +110,7 @@ impl Ledger {
             handled: handled
                 .map(|((source, stream), numbers)| (*source, *stream, numbers.clone()))
                 .collect(),
-            disorder: pages.disorder,
+            overtaken: pages.overtaken.clone(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! A whole cluster on one machine, in one command: `cargo run --release -p cluster`.
 //!
-//! It starts a router and eleven nodes as processes of their own, lets 2,000 players send 18
-//! messages a second through them, kills the master of the match servers half-way, and accounts for
-//! every message at the end.
+//! It starts two routers and eleven nodes as processes of their own, lets 2,000 players send 18
+//! messages a second through them, kills the master of the match servers and then a router, and
+//! accounts for every message at the end. No idempotent call may fail.
 //!
-//! - `orchestra`: what happens when; `crew`, `spawn`: the processes; `news`: what they say;
+//! - `orchestra`: what happens when; `kills`: who dies; `crew`, `spawn`: the processes; `news`: what
+//!   they say;
 //! - `roles`: what each of them does, the part to read for how to use the SDK;
 //! - `stream`: the messages; `ledger`, `numbers`, `journal`, `latency`: what is noted of them;
 //! - `audit`: gathers the notes; `account`: adds them up; `table`, `summary`: show them.
@@ -15,6 +16,7 @@ mod account;
 mod audit;
 mod crew;
 mod journal;
+mod kills;
 mod latency;
 mod ledger;
 mod news;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Runs a router and a cluster of game servers, kills a master, and accounts for every message.
+/// Runs a cluster of game servers, kills a master and a router, and accounts for every message.
 #[derive(Debug, Parser)]
 #[command(name = "cluster", version, args_conflicts_with_subcommands = true)]
 #[command(disable_help_subcommand = true)]

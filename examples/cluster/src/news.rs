@@ -33,6 +33,10 @@ pub enum Order {
 pub enum News {
     /// Connected, and reachable under this id.
     Ready { id: u32 },
+    /// Connected to one more router.
+    Connected { router: String },
+    /// The link to a router is gone; it listened there.
+    LinkLost { router: String, why: String, at: u64 },
     /// What happened since the last tick.
     Tick(BTreeMap<Stream, Pulse>),
     /// It is the master now.
@@ -71,8 +75,8 @@ pub struct Report {
     pub sent: BTreeMap<Stream, Sent>,
     /// By sender and stream.
     pub handled: Vec<(u32, Stream, Numbers)>,
-    /// One-way messages that came before an earlier one of the same sender.
-    pub disorder: u64,
+    /// One-way messages that came behind a later one of the same sender, and when they were sent.
+    pub overtaken: Vec<(Stream, u64)>,
 }
 
 /// What a sender knows of a stream.
@@ -86,6 +90,8 @@ pub struct Sent {
     pub told: BTreeMap<String, u64>,
     /// Calls that failed.
     pub failures: Vec<Failure>,
+    /// Idempotent calls that were answered: when they were sent, and when the answer came.
+    pub waits: Vec<(u64, u64)>,
     /// From which number on messages were sent at which time, every few milliseconds.
     pub schedule: Vec<(u64, u64)>,
 }
@@ -96,6 +102,8 @@ pub struct Failure {
     pub number: u64,
     pub why: Why,
     pub sent: u64,
+    /// When the caller was told.
+    pub at: u64,
 }
 
 /// Why a call has no result.
@@ -110,6 +118,8 @@ pub enum Why {
     TargetLost,
     /// The handler, or the node that it runs in, said no.
     Remote(String),
+    /// The router was lost that had it, or its answer. It may have been handled.
+    Unknown,
     /// Nothing was heard of it.
     Timeout,
     /// Anything else.
@@ -124,6 +134,7 @@ impl Why {
             Self::NoRoute => "no_route",
             Self::TargetLost => "target_lost",
             Self::Remote(_) => "remote",
+            Self::Unknown => "unknown",
             Self::Timeout => "timeout",
             Self::Other(_) => "other",
         }

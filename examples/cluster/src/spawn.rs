@@ -63,13 +63,14 @@ impl Child {
         Ok(child)
     }
 
-    /// Starts the router; answers its ready line too. Its log goes to a file.
+    /// Starts a router; answers its ready line too. Its log goes to a file.
     pub async fn router(
+        name: &str,
         arguments: &[String],
         log: &Path,
     ) -> anyhow::Result<(Self, String, Lines<BufReader<ChildStdout>>)> {
         let log = std::fs::File::create(log).with_context(|| format!("{}", log.display()))?;
-        let (child, stdout) = Self::start("router", arguments, Stdio::from(log))?;
+        let (child, stdout) = Self::start(name, arguments, Stdio::from(log))?;
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(START, lines.next_line()).await.context("the router is not ready")??;
         Ok((child, line.context("the router ended at its start")?, lines))

@@ -110,6 +110,11 @@ impl Stream {
         }
     }
 
+    /// Whether a call may be sent again until its deadline. An instance runs it once all the same.
+    pub const fn idempotent(self) -> bool {
+        matches!(self, Self::Query | Self::FindMatch)
+    }
+
     /// How many instances get a copy of each message.
     pub const fn copies(self) -> u64 {
         match self {
@@ -121,12 +126,12 @@ impl Stream {
     /// How many of [`DECK`] messages of a player are of this stream.
     const fn share(self) -> u64 {
         match self {
-            Self::Save => 70,
+            Self::Save => 50,
             Self::Load | Self::Query => 10,
             Self::Mail | Self::Chat => 20,
             Self::Notify => 15,
             Self::JoinMatch => 30,
-            Self::FindMatch => 4,
+            Self::FindMatch => 24,
             Self::Announce => 1,
         }
     }

@@ -6,7 +6,8 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::account::{Account, Row};
-use crate::stream::{MATCHSVR, Stream};
+use crate::kills::Kill;
+use crate::stream::{MATCHSVR, Manner, Stream};
 use crate::table::{mode, time};
 
 /// The whole run.
@@ -20,6 +21,8 @@ pub struct Summary {
     pub sent_per_second: u64,
     pub closes: bool,
     pub account: Account,
+    /// The master's and the router's.
+    pub kills: [Kill; 2],
     pub takeover: Takeover,
     /// The half and the slowest of a hundred, in microseconds.
     pub latency_micros: BTreeMap<Stream, (Option<u64>, Option<u64>)>,
@@ -28,14 +31,10 @@ pub struct Summary {
 /// How the class got another master, and the old one back. Times are milliseconds since the kill.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Takeover {
-    pub killed: String,
-    pub pid: u32,
     /// A game server was told that the master left.
     pub left_seen_ms: f64,
     /// The backup was told that it is the master.
     pub promoted_ms: f64,
-    /// The backup handled its first message as the master.
-    pub first_message_ms: f64,
     /// The last game server was told who the master is.
     pub master_seen_ms: f64,
     /// The epochs of the old master, of the backup, and of the old one when it is back.
@@ -49,7 +48,7 @@ impl Summary {
     pub fn render(&self) -> String {
         let mut text = format!(
             "\nWhere every message went ({} a second for {} s):\n\n  {:<9} {:<13} {:<11} {:>9} \
-             {:>10} {:>6} {:>10} {:>6} {:>9} {:>9}\n",
+             {:>10} {:>6} {:>8} {:>8} {:>6} {:>9} {:>9}\n",
             self.sent_per_second,
             self.seconds,
             "class",
@@ -58,7 +57,8 @@ impl Summary {
             "sent",
             "delivered",
             "told",
-            "in flight",
+            "w.master",
+            "w.router",
             "lost",
             "p50",
             "p99"
@@ -85,34 +85,71 @@ impl Summary {
         if refused > 0 {
             writeln!(text, "  {refused} times a node's outbox was full, and the player waited.")?;
         }
-        write!(text, "{}", self.takeover)?;
+        writeln!(text, "  w.master, w.router: gone with the killed process that had them.\n")?;
+        let [master, router] = &self.kills;
+        write!(text, "{master}{}", self.takeover)?;
+        let Account { total, unhandled_by_router, overtaken, .. } = &self.account;
         writeln!(
             text,
-            "  In flight: {} that the router had written to {MATCHSVR}'s master by its own count, \
-             and {} answers.",
-            self.account.in_flight_by_router, self.account.total.answers_in_flight
+            "  Gone with it: {}. By its count the router wrote {unhandled_by_router} more to \
+             {MATCHSVR}'s masters than they handled:\n  these, and copies of calls. {} calls were \
+             run by two instances.\n",
+            total.with_master, total.again
         )?;
+        let plain: u64 = self.rows(|stream| stream.manner() == Manner::Call, |row| row.with_router);
+        writeln!(
+            text,
+            "{router}  Gone with it: {} one-way messages, and {plain} calls that are not idempotent, \
+             whose callers were told\n  that the outcome is unknown. {overtaken} messages were \
+             overtaken by later ones over the other router.\n",
+            total.with_router - plain
+        )?;
+        let made = self.rows(Stream::idempotent, |row| row.sent);
+        let failed = made - self.rows(Stream::idempotent, |row| row.delivered);
+        writeln!(text, "  Idempotent calls: {made}, failed {failed}.")?;
         for problem in &self.account.problems {
             writeln!(text, "  WRONG: {problem}")?;
         }
         let verdict = match self.closes {
-            true => "The account closes: sent = delivered + told + in flight at the kill.",
+            true => "The account closes: sent = delivered + told + gone with a killed process.",
             false => "The account does NOT close.",
         };
         writeln!(text, "\n{verdict}")
     }
 }
 
+impl Summary {
+    /// A sum over some rows of the account.
+    fn rows(&self, of: impl Fn(Stream) -> bool, value: impl Fn(&Row) -> u64) -> u64 {
+        self.account.rows.iter().filter(|(stream, _)| of(**stream)).map(|(_, row)| value(row)).sum()
+    }
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { killed, pid, gap_ms, open, answered_later, slowest_ms, .. } = self;
+        writeln!(
+            f,
+            "  {killed} (process {pid}) was killed; after {gap_ms:.1} ms all was well again."
+        )?;
+        writeln!(
+            f,
+            "  Idempotent calls open then or made until then: {open}, answered later \
+             {answered_later} (the slowest took {slowest_ms:.1} ms), failed {}.",
+            open - answered_later
+        )
+    }
+}
+
 impl fmt::Display for Takeover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { killed, pid, left_seen_ms, promoted_ms, first_message_ms, .. } = self;
+        let Self { left_seen_ms, promoted_ms, .. } = self;
         let [old, backup, again] = self.handled;
         let [first, second, third] = self.epochs;
         writeln!(
             f,
-            "  {killed} (process {pid}) was killed; {left_seen_ms:.1} ms later a game server knew, \
-             after {promoted_ms:.1} ms\n  the backup was promoted, and after \
-             {first_message_ms:.1} ms it had handled its first message."
+            "  A game server knew after {left_seen_ms:.1} ms, and the backup was promoted after \
+             {promoted_ms:.1} ms."
         )?;
         writeln!(
             f,
@@ -125,11 +162,12 @@ impl fmt::Display for Takeover {
 }
 
 fn line(text: &mut String, words: &str, row: &Row, latency: &str) {
-    let Row { sent, delivered, in_flight, lost, .. } = row;
+    let Row { sent, delivered, with_master, with_router, lost, .. } = row;
     let told = row.told();
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "  {words} {sent:>9} {delivered:>10} {told:>6} {in_flight:>10} {lost:>6}{latency}"
+        "  {words} {sent:>9} {delivered:>10} {told:>6} {with_master:>8} {with_router:>8} \
+         {lost:>6}{latency}"
     );
 }

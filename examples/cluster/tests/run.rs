@@ -24,7 +24,7 @@ fn summary(output: &Output) -> Value {
 }
 
 #[test]
-fn every_message_is_accounted_for_although_the_master_is_killed() {
+fn every_message_is_accounted_for_although_a_master_and_a_router_are_killed() {
     let output = cluster(&["--seconds", "4", "--players", "200", "--json"]);
     let summary = summary(&output);
     assert_eq!(summary["account"]["problems"], Value::Array(Vec::new()));
@@ -33,12 +33,23 @@ fn every_message_is_accounted_for_although_the_master_is_killed() {
     let total = &summary["account"]["total"];
     let count = |field: &str| total[field].as_u64().unwrap();
     let told: u64 = total["told"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
-    assert_eq!(count("sent"), count("delivered") + told + count("in_flight"));
+    assert_eq!(
+        count("sent"),
+        count("delivered") + told + count("with_master") + count("with_router")
+    );
     assert!(count("sent") > 7_000, "{total}");
     assert_eq!(summary["account"]["rows"].as_object().unwrap().len(), 9);
 
+    for method in ["query", "find_match"] {
+        let calls = &summary["account"]["rows"][method];
+        assert_eq!(calls["sent"], calls["delivered"], "no idempotent call fails: {calls}");
+        assert!(calls["sent"].as_u64().unwrap() > 0);
+    }
+    let kills = summary["kills"].as_array().unwrap();
+    assert_eq!((&kills[0]["killed"], &kills[1]["killed"]), (&MASTER.into(), &ROUTER.into()));
+    assert!(kills.iter().all(|kill| kill["open"] == kill["answered_later"]), "{kills:?}");
+
     let takeover = &summary["takeover"];
-    assert_eq!(takeover["killed"], "matchsvr.1");
     let numbers = |field: &str| -> Vec<u64> {
         takeover[field].as_array().unwrap().iter().filter_map(Value::as_u64).collect()
     };
@@ -96,7 +107,7 @@ fn no_process_outlives_the_one_that_started_it() {
     let children: Vec<u32> = pids
         .filter(|pid| state_and_parent(*pid).is_some_and(|(_, of)| of == parent.id()))
         .collect();
-    assert_eq!(children.len(), 12, "a router and eleven nodes");
+    assert_eq!(children.len(), 13, "two routers and eleven nodes");
 
     parent.kill().unwrap();
     parent.wait().unwrap();
@@ -107,3 +118,6 @@ fn no_process_outlives_the_one_that_started_it() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+const MASTER: &str = "matchsvr.1";
+const ROUTER: &str = "router blue";

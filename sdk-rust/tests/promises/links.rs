@@ -93,21 +93,30 @@ async fn a_node_comes_back_by_itself_as_who_it_was() {
 }
 
 #[tokio::test]
-async fn an_assigned_instance_is_asked_for_anew() {
+async fn an_assigned_id_is_asked_for_again_and_another_one_where_it_is_taken() {
     let router = FakeRouter::start().await;
     let builder = Node::builder("matchsvr").router(router.address());
     let (node, first) = router.connect(builder.backoff(Duration::ZERO, Duration::ZERO)).await;
     let mut events = node.events();
-    assert_eq!(node.id(), id(MATCHSVR, 1 << 23));
+    let assigned = id(MATCHSVR, 1 << 23);
+    assert_eq!(node.id(), assigned);
     drop(first);
+
     let mut second = router.accept().await;
-    assert_eq!(second.hello.services[0].instance, 0);
-    second.welcome_with(|welcome| welcome.ids = vec![id(MATCHSVR, 4711)]).await;
+    let asked = &second.hello.services[0];
+    assert_eq!((asked.id, asked.assigned), (assigned.raw(), true));
+    second.refuse(RefusalCode::IdTaken, "another node holds it").await;
+
+    let mut third = router.accept().await;
+    let asked = &third.hello.services[0];
+    assert_eq!((asked.id, asked.class.as_str(), asked.instance), (0, "matchsvr", 0));
+    assert!(!asked.assigned, "any will do");
+    third.welcome_with(|welcome| welcome.ids = vec![id(MATCHSVR, 4711)]).await;
     connected(&mut events).await;
     connected(&mut events).await;
     assert_eq!(node.id(), id(MATCHSVR, 4711));
     node.forward(Random, GAMESVR, "x", ()).unwrap();
-    assert_eq!(second.data().await.header.source, id(MATCHSVR, 4711).raw());
+    assert_eq!(third.data().await.header.source, id(MATCHSVR, 4711).raw());
 }
 
 #[tokio::test]

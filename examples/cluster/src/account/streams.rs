@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Book, Outage, Row};
+use super::{Book, Killed, Outage, Row};
 use crate::news::{Sent, Why};
 use crate::numbers::Numbers;
-use crate::stream::{MATCHSVR, Stream};
+use crate::stream::Stream;
 
 /// One sender's stream.
 #[derive(Clone, Copy)]
@@ -17,8 +17,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The numbers that were handled by too few, and by how many. Too many is a problem at once.
-    fn missing(&self, problems: &mut Vec<String>) -> Vec<(u64, u64)> {
+    /// The numbers that were handled by too few, and by how many. Too many is a problem at once,
+    /// but for idempotent calls at several instances; those are counted.
+    fn missing(&self, problems: &mut Vec<String>) -> (Vec<(u64, u64)>, u64) {
         let mut missing = Vec::new();
         let mut doubled = Vec::new();
         for number in 1..=self.sent.count {
@@ -30,6 +31,10 @@ impl Context<'_> {
                 doubled.push(number);
             }
         }
+        let again = match self.stream.idempotent() {
+            true => std::mem::take(&mut doubled).len() as u64,
+            false => 0,
+        };
         let doubles: u64 = self.handled.iter().map(Numbers::doubles).sum();
         if !doubled.is_empty() || doubles > 0 {
             problems.push(format!(
@@ -42,17 +47,18 @@ impl Context<'_> {
         if max > self.sent.count {
             problems.push(format!("{self}: {max} was handled, of {} sent", self.sent.count));
         }
-        missing
+        (missing, again)
     }
 
-    /// Whether a message was, or may have been, sent in the time of the outage.
-    fn within(&self, number: u64, outage: Outage) -> bool {
+    /// Whether a message was, or may have been, sent in the time of the outage, and could be part
+    /// of it.
+    fn within(&self, number: u64, outage: &Outage) -> bool {
         let schedule = &self.sent.schedule;
         let behind = schedule.partition_point(|(first, _)| *first <= number);
         let at = |index: usize| schedule.get(index).map(|(_, at)| *at);
         let earliest = behind.checked_sub(1).and_then(at).unwrap_or_default();
         let latest = at(behind).unwrap_or(u64::MAX);
-        latest >= outage.from && earliest <= outage.to
+        outage.covers(self.stream.class(), earliest, latest)
     }
 }
 
@@ -68,26 +74,28 @@ impl Book {
         let told: u64 = sent.told.values().sum();
         let mut row = Row { sent: sent.count * stream.copies(), ..Row::default() };
         row.told.clone_from(&sent.told);
-        let missing = context.missing(problems);
+        let (missing, _) = context.missing(problems);
         row.delivered = row.sent - missing.iter().map(|(_, copies)| copies).sum::<u64>();
-        let (mut inside, mut outside) = (0, Vec::new());
+        let mut outside = Vec::new();
+        let mut at_master = Vec::new();
         for (number, copies) in &missing {
-            match self.outage {
-                Some(outage) if stream.class() == MATCHSVR && context.within(*number, outage) => {
-                    inside += copies;
+            let outage = self.outages.iter().find(|outage| context.within(*number, outage));
+            match outage.map(|outage| outage.of) {
+                Some(Killed::Master) => {
+                    row.with_master += copies;
+                    at_master.push(*number);
                 }
-                _ => outside.push(*number),
+                Some(Killed::Router) => row.with_router += copies,
+                None => outside.push(*number),
             }
         }
-        if inside > 0 {
-            let first = missing.first().map_or(0, |(number, _)| *number);
-            let last = missing.last().map_or(0, |(number, _)| *number);
-            if last - first + 1 != missing.len() as u64 {
-                problems.push(format!(
-                    "{context}: of {first} to {last}, {} are missing; around a kill all should be",
-                    missing.len()
-                ));
-            }
+        if let (Some(first), Some(last)) = (at_master.first(), at_master.last())
+            && last - first + 1 != at_master.len() as u64
+        {
+            problems.push(format!(
+                "{context}: of {first} to {last}, {} are missing; around a kill all should be",
+                at_master.len()
+            ));
         }
         // Without a kill, what is missing is what was told, one for one.
         let told_outside = told.min(outside.len() as u64);
@@ -100,56 +108,46 @@ impl Book {
                 list(&outside)
             ));
         }
-        if told_inside > inside {
+        if told_inside > row.with_killed() {
             problems.push(format!(
                 "{context}: {} were told undeliverable, and yet handled",
-                told_inside - inside
+                told_inside - row.with_killed()
             ));
         }
-        row.in_flight = inside.saturating_sub(told_inside);
+        // It is the dead master's mailbox that routers tell of.
+        let told_at_master = told_inside.min(row.with_master);
+        row.with_master -= told_at_master;
+        row.with_router = row.with_router.saturating_sub(told_inside - told_at_master);
         row
     }
 
     pub(super) fn calls(&self, context: &Context<'_>, problems: &mut Vec<String>) -> Row {
-        let Context { stream, sent, handled, .. } = *context;
+        let Context { stream, sent, .. } = *context;
         let mut row = Row { sent: sent.count, ..Row::default() };
-        let missing: Vec<u64> = context.missing(problems).into_iter().map(|(n, _)| n).collect();
+        let (missing, again) = context.missing(problems);
+        row.again = again;
         let mut unanswered = BTreeMap::new();
         for failure in &sent.failures {
             if unanswered.insert(failure.number, failure).is_some() {
                 problems.push(format!("{context}: call {} failed twice", failure.number));
             }
-            let was_handled = handled.iter().any(|numbers| numbers.contains(failure.number));
-            match &failure.why {
-                Why::Timeout => {
-                    let inside = self
-                        .outage
-                        .is_some_and(|outage| (outage.from..=outage.to).contains(&failure.sent));
-                    if stream.class() == MATCHSVR && inside {
-                        row.in_flight += 1;
-                        row.answers_in_flight += u64::from(was_handled);
-                        continue;
-                    }
-                    row.lost += 1;
-                    problems.push(format!("{context}: no answer to call {}", failure.number));
-                }
-                why => {
-                    *row.told.entry(why.word().to_owned()).or_default() += 1;
-                    if was_handled && !matches!(why, Why::Remote(_)) {
-                        problems.push(format!(
-                            "{context}: call {} was handled, and yet told: {}",
-                            failure.number,
-                            why.word()
-                        ));
-                    }
-                    if let Why::Other(text) = why {
-                        problems.push(format!("{context}: call {}: {text}", failure.number));
-                    }
-                }
+            // Its router was killed, and the caller was told that nobody knows what it did before.
+            let excused = failure.why == Why::Unknown
+                && !stream.idempotent()
+                && self.outages.iter().any(|outage| {
+                    outage.of == Killed::Router
+                        && outage.covers(stream.class(), failure.sent, failure.at)
+                });
+            if excused {
+                row.with_router += 1;
+            } else {
+                let why = failure.why.word();
+                *row.told.entry(why.to_owned()).or_default() += 1;
+                problems.push(format!("{context}: call {} failed: {why}", failure.number));
             }
         }
-        let unheard: Vec<u64> =
-            missing.into_iter().filter(|number| !unanswered.contains_key(number)).collect();
+        let missing = missing.into_iter().map(|(number, _)| number);
+        let unheard: Vec<u64> = missing.filter(|number| !unanswered.contains_key(number)).collect();
         if !unheard.is_empty() {
             problems.push(format!("{context}: answered but not handled: {}", list(&unheard)));
         }

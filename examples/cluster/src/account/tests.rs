@@ -5,6 +5,8 @@ use crate::news::{Failure, Why};
 
 const GAMESVR: u32 = 0x0300_0001;
 const KILL: u64 = 50_000;
+/// When a router is killed.
+const BLACKOUT: u64 = 80_000;
 
 /// One message a millisecond; all of them handled by one process.
 fn sent(count: u64) -> Sent {
@@ -17,8 +19,18 @@ fn book(stream: Stream, sent: Sent, handled: impl IntoIterator<Item = u64>) -> B
     let key = (GAMESVR, stream);
     book.sent.insert(key, sent);
     book.handled.insert(key, vec![handled.into_iter().collect()]);
-    book.outage = Some(Outage { from: KILL - 10_000, to: KILL + 10_000 });
+    book.outages = [(Killed::Master, "matchsvr", KILL), (Killed::Router, "dbagent", BLACKOUT)]
+        .map(|(of, class, at)| {
+            let classes = vec![class.to_owned()];
+            Outage { of, classes, from: at - 10_000, to: at + 10_000 }
+        })
+        .to_vec();
     book
+}
+
+fn router_counts(stream: Stream, frames: u64) -> BTreeMap<(String, String, String), u64> {
+    let key = (stream.class().to_owned(), stream.mode().to_owned(), "delivered".to_owned());
+    BTreeMap::from([(key, frames)])
 }
 
 fn router(book: &mut Book, stream: Stream, outcome: &str, frames: u64) {
@@ -65,7 +77,7 @@ fn a_message_that_was_told_undeliverable_is_not_lost() {
 }
 
 #[test]
-fn around_the_kill_messages_are_in_flight() {
+fn around_the_kill_messages_are_gone_with_the_master() {
     let handled = (1..=100).filter(|number| !(48..=53).contains(number));
     let sent = Sent { told: told("TargetLost", 2), ..sent(100) };
     let mut book = book(Stream::JoinMatch, sent, handled);
@@ -73,27 +85,27 @@ fn around_the_kill_messages_are_in_flight() {
     router(&mut book, Stream::JoinMatch, "target_lost", 2);
     let account = book.close();
     assert!(account.closes(), "{:?}", account.problems);
-    assert_eq!((account.total.in_flight, account.total.told(), account.total.lost), (4, 2, 0));
-    assert_eq!(account.in_flight_by_router, 4);
+    assert_eq!((account.total.with_master, account.total.told(), account.total.lost), (4, 2, 0));
+    assert_eq!(account.unhandled_by_router, 4);
 
     router(&mut book, Stream::JoinMatch, "delivered", 97);
-    complains(&book, "the router wrote 97, 94 were handled and 4 in flight");
+    complains(&book, "the routers wrote 97, 94 were handled and 4 with who was killed");
 }
 
 #[test]
-fn long_before_the_kill_nothing_is_in_flight() {
+fn long_before_the_kill_nothing_is_gone() {
     let handled = (1..=100).filter(|number| *number != 5);
     complains(&book(Stream::JoinMatch, sent(100), handled), "lost 1 without a word, among 5");
 }
 
 #[test]
-fn another_class_has_nothing_in_flight() {
+fn another_class_has_nothing_with_the_master() {
     let handled = (1..=100).filter(|number| *number != 50);
     complains(&book(Stream::Save, sent(100), handled), "lost 1 without a word, among 50");
 }
 
 #[test]
-fn what_is_in_flight_is_one_stretch() {
+fn what_is_gone_with_the_master_is_one_stretch() {
     let handled = (1..=100).filter(|number| ![48, 49, 52].contains(number));
     complains(&book(Stream::JoinMatch, sent(100), handled), "of 48 to 52, 3 are missing");
 }
@@ -125,35 +137,70 @@ fn a_router_that_kept_quiet_is_found() {
     let mut book = book(Stream::Save, sent, handled);
     router(&mut book, Stream::Save, "delivered", 99);
     router(&mut book, Stream::Save, "full", 2);
-    complains(&book, "the router could not deliver 2, and told of 1");
+    complains(&book, "the routers could not deliver 2, and told of 1");
 }
 
 #[test]
-fn a_call_is_answered_or_fails_and_a_late_one_only_around_the_kill() {
-    let failed = |number, why| Failure { number, why, sent: number * 1000 };
-    let failures = vec![
-        failed(50, Why::Timeout),
-        failed(51, Why::TargetLost),
-        failed(52, Why::NoRoute),
-        failed(99, Why::Remote("busy".to_owned())),
-    ];
-    let handled = || (1..=100).filter(|number| ![50, 51, 52, 99].contains(number));
-    let calls = Sent { count: 100, failures, ..Sent::default() };
-    let account = book(Stream::FindMatch, calls.clone(), handled()).close();
+fn around_its_kill_messages_are_gone_with_the_router() {
+    let missing = |number: &u64| ![75, 77, 81].contains(number);
+    let mut book = book(Stream::Save, sent(100), (1..=100).filter(missing));
+    // The dead router's 60 are from shortly before its end, and the other one has written the rest.
+    book.dead_router = router_counts(Stream::Save, 60);
+    router(&mut book, Stream::Save, "delivered", 20);
+    let account = book.close();
     assert!(account.closes(), "{:?}", account.problems);
-    assert_eq!(account.total.delivered, 96);
-    assert_eq!((account.total.told(), account.total.in_flight), (3, 1));
+    assert_eq!((account.total.with_router, account.total.delivered), (3, 97));
 
-    assert_eq!(account.total.answers_in_flight, 0);
-    let handled_too = (1..=100).filter(|number| ![51, 52, 99].contains(number));
-    let account = book(Stream::FindMatch, calls.clone(), handled_too).close();
-    assert_eq!((account.total.in_flight, account.total.answers_in_flight), (1, 1));
+    router(&mut book, Stream::Save, "delivered", 41);
+    complains(&book, "the routers wrote 101, 97 were handled and 3 with who was killed");
+}
 
-    complains(&book(Stream::Load, calls.clone(), handled()), "no answer to call 50");
-    let late = Sent { failures: vec![failed(80, Why::Timeout)], ..calls.clone() };
-    complains(&book(Stream::FindMatch, late, 1..=100), "no answer to call 80");
-    let denied = Sent { failures: vec![failed(51, Why::NoRoute)], ..calls };
-    complains(&book(Stream::FindMatch, denied, 1..=100), "51 was handled, and yet told: no_route");
+#[test]
+fn a_call_under_way_in_a_killed_router_may_have_no_outcome_and_no_other_may() {
+    let failed = |number, why| Failure { number, why, sent: number * 1000, at: number * 1000 + 9 };
+    let calls =
+        |why, number| Sent { count: 100, failures: vec![failed(number, why)], ..Sent::default() };
+    // The call was handled, and its answer was lost.
+    let account = book(Stream::Load, calls(Why::Unknown, 80), 1..=100).close();
+    assert!(account.closes(), "{:?}", account.problems);
+    assert_eq!((account.total.with_router, account.total.delivered), (1, 99));
+
+    let early = book(Stream::Load, calls(Why::Unknown, 20), 1..=100);
+    complains(&early, "call 20 failed: unknown");
+    complains(&book(Stream::Load, calls(Why::Timeout, 80), 1..=100), "call 80 failed: timeout");
+    let busy = Why::Remote("busy".to_owned());
+    complains(&book(Stream::Load, calls(busy, 80), 1..=100), "call 80 failed: remote");
+}
+
+#[test]
+fn an_idempotent_call_never_fails() {
+    for (stream, at) in [(Stream::FindMatch, 50), (Stream::Query, 80)] {
+        for why in [Why::Unknown, Why::Timeout, Why::TargetLost] {
+            let failure = Failure { number: at, why, sent: at * 1000, at: at * 1000 };
+            let calls = Sent { count: 100, failures: vec![failure], ..Sent::default() };
+            complains(&book(stream, calls, 1..=100), &format!("call {at} failed"));
+        }
+    }
+}
+
+#[test]
+fn an_idempotent_call_is_run_again_at_another_instance_and_not_at_the_same() {
+    let calls = Sent { count: 100, ..Sent::default() };
+    let mut book = book(Stream::FindMatch, calls, 1..=100);
+    let handled = book.handled.get_mut(&(GAMESVR, Stream::FindMatch)).unwrap();
+    handled.push([50, 51].into_iter().collect());
+    // 102 were handled, and two more copies found that they had been.
+    router(&mut book, Stream::FindMatch, "delivered", 104);
+    router(&mut book, Stream::Chat, "delivered", 101);
+    let account = book.close();
+    assert!(account.closes(), "{:?}", account.problems);
+    assert_eq!((account.total.delivered, account.total.again), (100, 2));
+    router(&mut book, Stream::FindMatch, "delivered", 101);
+    complains(&book, "the routers wrote 101, 102 were handled and 0 with who was killed");
+
+    let handled = book.handled.get_mut(&(GAMESVR, Stream::FindMatch)).unwrap();
+    handled.push([60, 60].into_iter().collect());
+    complains(&book, "1 were handled twice by one process");
 }
 
 #[test]

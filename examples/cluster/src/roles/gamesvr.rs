@@ -101,7 +101,7 @@ impl Players {
         Ok(())
     }
 
-    /// Sends what is due every few milliseconds, until the next order.
+    /// Sends what is due every millisecond, until the next order.
     async fn play(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Option<Order> {
         let per_second = self.rate();
         let start = Instant::now();
@@ -208,20 +208,22 @@ impl Players {
                     .call::<(u32, u64)>(Hash(player), "dbagent", method, (stamp, player))
                     .await
                     .map(drop),
+                // What may be asked twice, and what is run once though it is sent twice, survives
+                // the death of a callee and of a router.
                 Stream::Query => {
-                    node.call::<usize>(Random, "dbagent", method, (stamp,)).await.map(drop)
+                    let call = node.call::<usize>(Random, "dbagent", method, (stamp,));
+                    call.idempotent().await.map(drop)
                 }
-                _ => node
-                    .call::<u64>(Master, MATCHSVR, method, (stamp, player))
-                    .timeout(PATIENCE)
-                    .await
-                    .map(drop),
+                _ => {
+                    let call = node.call::<u64>(Master, MATCHSVR, method, (stamp, player));
+                    call.idempotent().await.map(drop)
+                }
             };
             match answer {
                 Ok(()) => ledger.answered(stream, stamp),
                 Err(error) => {
                     let Stamp { number, sent, .. } = stamp;
-                    ledger.failed(stream, Failure { number, why: why(error), sent });
+                    ledger.failed(stream, Failure { number, why: why(error), sent, at: now() });
                 }
             }
         });
@@ -247,20 +249,19 @@ fn why(error: CallError) -> Why {
         CallError::NotSent(_) => Why::NotSent,
         CallError::NoRoute(Reason::TargetLost) => Why::TargetLost,
         CallError::NoRoute(_) => Why::NoRoute,
-        CallError::Remote { code, .. } => Why::Remote(code),
+        CallError::Remote { code, .. } | CallError::Refused { code, .. } => Why::Remote(code),
+        CallError::OutcomeUnknown(_) => Why::Unknown,
         CallError::Timeout => Why::Timeout,
         other => Why::Other(other.to_string()),
     }
 }
 
 /// How often messages are sent that are due.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(1);
 /// How many are sent without letting the link write.
 const BURST: u64 = 64;
 /// How far a player's deck is ahead of its neighbour's.
 const SPREAD: u64 = 1;
-/// How long a player waits for the master's answer.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the others may take to work off what they were sent.
 const FENCE: Duration = Duration::from_secs(30);
 /// The number of the message that is not sent where one is to be lost.

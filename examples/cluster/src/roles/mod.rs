@@ -30,9 +30,12 @@ pub struct Part {
     /// Which of the processes with this number in a row it is.
     #[arg(long, default_value_t = 1)]
     pub life: u32,
-    /// Where the router listens.
-    #[arg(long, default_value = "")]
-    pub router: String,
+    /// Where the routers listen.
+    #[arg(long)]
+    pub router: Vec<String>,
+    /// What a router calls itself.
+    #[arg(long)]
+    pub name: Option<String>,
     /// Where files go.
     #[arg(long, default_value = ".")]
     pub dir: PathBuf,
@@ -79,7 +82,8 @@ pub fn play(part: Part) -> anyhow::Result<ExitCode> {
 fn builder(class: &str, part: &Part) -> Builder {
     let service = format!("{class}.{}", part.instance);
     // Room for all that may come while this machine gives its time to another process.
-    Node::builder(&service).router(&part.router).name(service).handler_queue(HANDLER_QUEUE)
+    let builder = Node::builder(&service).name(service).handler_queue(HANDLER_QUEUE);
+    part.router.iter().fold(builder, Builder::router)
 }
 
 /// Connects. From then on a `fence` is answered: since messages from one sender to one target keep
@@ -132,7 +136,10 @@ fn note(node: &Node, ledger: &Ledger, event: Event) {
         Event::Undelivered { reason, mode, class, .. } => {
             gamesvr::undelivered(node, ledger, reason, mode, class);
         }
-        Event::Connected { .. }
+        Event::Connected { router, .. } => tell(&News::Connected { router }),
+        Event::Lost { router, why, .. } => tell(&News::LinkLost { router, why, at }),
+        // What follows from a lost link, again and again where the router is dead.
+        Event::Reconnecting { .. }
         | Event::Promoted { .. }
         | Event::Demoted { .. }
         | Event::Closed(_) => {}

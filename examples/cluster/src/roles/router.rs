@@ -13,7 +13,7 @@ pub fn run(part: &Part) -> ExitCode {
         listen: Vec::new(),
         admin: None,
         config: Some(part.dir.join(CONFIG_FILE)),
-        name: None,
+        name: part.name.clone(),
         shards: None,
         log: None,
         check: false,

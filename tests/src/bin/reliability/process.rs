@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -17,7 +18,8 @@ pub struct NodeProcess {
     records: PathBuf,
     starts: u32,
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    /// What it has said and nobody has read yet.
+    lines: mpsc::Receiver<String>,
 }
 
 /// A router with a name, on the port that it had before if it had one.
@@ -54,9 +56,8 @@ impl NodeProcess {
         }
         let records = scratch.path().join(name);
         std::fs::create_dir_all(&records)?;
-        let (child, stdout) = spawn(role, name, &args, &records, 1)?;
-        let mut node =
-            Self { role, name: name.to_owned(), args, records, starts: 1, child, stdout };
+        let (child, lines) = spawn(role, name, &args, &records, 1)?;
+        let mut node = Self { role, name: name.to_owned(), args, records, starts: 1, child, lines };
         node.expect("ready")?;
         Ok(node)
     }
@@ -92,7 +93,7 @@ impl NodeProcess {
     /// Starts it again.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
-        (self.child, self.stdout) =
+        (self.child, self.lines) =
             spawn(self.role, &self.name, &self.args, &self.records, self.starts)?;
         self.expect("ready")?;
         Ok(())
@@ -100,18 +101,23 @@ impl NodeProcess {
 
     /// Waits for a line that begins so; answers the rest of it.
     pub fn expect(&mut self, word: &str) -> anyhow::Result<String> {
-        let mut line = String::new();
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            line.clear();
-            if self.stdout.read_line(&mut line)? == 0 {
-                bail!("{} ended before it said `{word}`", self.name);
-            }
-            if let Some(rest) = line.trim_end().strip_prefix(word) {
-                return Ok(rest.trim().to_owned());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(word) {
+                        return Ok(rest.trim().to_owned());
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    bail!("{} did not say `{word}`", self.name);
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    bail!("{} ended before it said `{word}`", self.name);
+                }
             }
         }
-        bail!("{} did not say `{word}`, but `{}`", self.name, line.trim_end())
     }
 
     /// The records of its lives.
@@ -135,14 +141,24 @@ fn spawn(
     args: &[String],
     records: &std::path::Path,
     life: u32,
-) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
+) -> anyhow::Result<(Child, mpsc::Receiver<String>)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([role, "--service", name]).args(args);
     command.arg("--records").arg(records.join(life.to_string()));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("{role} {name}"))?;
     let stdout = child.stdout.take().context("standard output is piped")?;
-    Ok((child, BufReader::new(stdout)))
+    let (sender, lines) = mpsc::channel();
+    // Read at once: who lives through a thousand elections says more than a pipe holds, and would
+    // stand still.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Ok((child, lines))
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
