@@ -3,7 +3,7 @@
 //!
 //! A session is looked at once per deadline, not once per message, so a million quiet links cost little.
 //!
-//! BOUNDS: a session is given up no earlier than three heartbeats after the last read that brought
+//! BOUNDS: a session is given up no earlier than 2.98 heartbeats after the last read that brought
 //! anything from it, by the monotonic clock; a node that lays an office down before that relies on it. It
 //! is given up no later than [`GRAIN`] after that and what the scheduler adds, but for time in which the
 //! router did not run or did not read the session.

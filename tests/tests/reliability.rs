@@ -34,5 +34,5 @@ fn nothing_fails_and_nothing_is_lost_in_a_planned_restart_of_everything() {
 
 #[test]
 fn a_silent_partition_costs_three_heartbeats_and_never_has_two_masters() {
-    run(&["partition", "--rounds", "1"]);
+    run(&["partition", "--rounds", "1", "--heartbeat-ms", "1000", "--slack-ms", "2000"]);
 }

@@ -57,7 +57,7 @@ const USAGE: &str = "\
 usage: reliability kill      [--kills 1000] [--rate 5000] [--pause-ms 40]
        reliability routers   [--kills 100] [--rate 5000]
        reliability rolling   [--rounds 1] [--rate 1000]
-       reliability partition [--rounds 10] [--heartbeat-ms 500]
+       reliability partition [--rounds 10] [--heartbeat-ms 500] [--slack-ms 100]
 
 Each starts routers and nodes of its own on free ports of 127.0.0.1, prints what it measured, and exits
 with 1 if a promise was broken.";
