@@ -21,8 +21,9 @@ pub const MAX_CONTROL_FRAME: u32 = 64 << 10;
 /// Either side gives the other up after this many heartbeats without a sign of life.
 pub const MISSED_HEARTBEATS: u32 = 3;
 
-/// The heartbeat of a node that does not ask for another.
-pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(2);
+/// The heartbeat of a node that does not ask for another. Three of them are less than the default
+/// deadline of a call, so that an idempotent call outlasts the silence of the instance that has it.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(1_500);
 
 /// The unit of the header's ttl field.
 pub const TTL_UNIT: Duration = Duration::from_millis(10);

@@ -20,7 +20,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let (runs, notes) = (Arc::clone(&record), record);
     let pid = std::process::id();
     let mut builder = Node::builder(options.text("service")?)
-        .heartbeat(Duration::from_millis(options.number("heartbeat-ms", 2_000)?))
+        .heartbeat(Duration::from_millis(options.number("heartbeat-ms", 1_500)?))
         .backoff(Duration::from_millis(20), Duration::from_millis(500))
         .on("charge", move |_: Caller, (number,): (u64,)| {
             write(&runs, RUN, number);
