@@ -188,7 +188,8 @@ impl Made {
 
     /// Notes what a change is about, for those that wait.
     fn note(&mut self, change: &Change<Arc<Mailbox>>) {
-        if matches!(change, Change::Watch { .. } | Change::Unwatch { .. }) {
+        // A load is written where every snapshot of the table sees it.
+        if matches!(change, Change::Watch { .. } | Change::Unwatch { .. } | Change::Load { .. }) {
             return;
         }
         let changed = self.changed.get_or_insert_default();

@@ -246,7 +246,7 @@ impl Builder {
     /// set. Beyond that a call is answered `busy`, and a one-way message is dropped and counted in
     /// [`Event::Overloaded`](crate::Event::Overloaded).
     pub fn handler_queue(mut self, messages: usize) -> Self {
-        self.handler_queue = messages.max(1);
+        self.handler_queue = messages.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 

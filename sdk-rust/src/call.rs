@@ -86,7 +86,10 @@ impl<R> Call<R> {
     ///
     /// That holds for each instance by itself. Where the instance that had the call died, another
     /// may run it: what both write to belongs behind a fence, such as
-    /// [`Node::epoch`](crate::Node::epoch).
+    /// [`Node::epoch`](crate::Node::epoch). And [`Random`](crate::Random) and
+    /// [`LeastLoaded`](crate::LeastLoaded) may pick another instance for a copy, after half of the
+    /// time without an answer: what must be done once is called by
+    /// [`Master`](crate::Master), [`Hash`](struct@crate::Hash) or [`Direct`](crate::Direct).
     ///
     /// ```
     /// # #[tokio::main]
@@ -141,7 +144,7 @@ impl RawCall {
 
     async fn run(self) -> Result<Bytes, CallError> {
         let (header, payload) = self.request?;
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline(self.timeout);
         let header = Header { flags: header.flags | Flags::CALL, ..header };
         let shared = self.node.shared();
         let meter = self.meter.as_deref();
@@ -166,8 +169,7 @@ async fn once(
         let (ticket, answer) = shared.calls.open_once(&header);
         let ttl = ttl_units(deadline.duration_since(Instant::now()));
         let header = Header { ttl, call_id: ticket.number, ..header };
-        let way = if tried.is_empty() { Way::Chosen } else { Way::Not(&tried) };
-        let sent = shared.push_call(way, header, payload);
+        let sent = shared.push_call(Way::Not(&tried), header, payload);
         match (sent, bounced) {
             (Ok(_), None) => {}
             (Ok(_), Some(_)) => meter.into_iter().for_each(Meter::retried),
@@ -183,7 +185,7 @@ async fn once(
                 bounced = Some(reason);
                 tried.push(slot);
             }
-            Ok(Ok(News::Unsent)) => return Err(ForwardError::NotConnected.into()),
+            Ok(Ok(News::Unsent { .. })) => return Err(ForwardError::NotConnected.into()),
             Ok(_) => return Err(CallError::OutcomeUnknown(LINK_LOST.to_owned())),
             Err(_) => return Err(CallError::Timeout),
         }
@@ -211,12 +213,20 @@ impl IntoFuture for RawCall {
     }
 }
 
+/// When a time that begins now is over; of very long ones, in some decades.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + DECADES)
+}
+
 /// A time in the header's units, rounded up. 0 would stand for the class's default, and the
 /// longest that can be said is 655 seconds.
 pub(crate) fn ttl_units(ttl: Duration) -> u16 {
     let units = ttl.as_nanos().div_ceil(TTL_UNIT.as_nanos());
     u16::try_from(units).unwrap_or(u16::MAX).max(1)
 }
+
+const DECADES: Duration = Duration::from_secs(1 << 30);
 
 pub(crate) const LINK_LOST: &str = "the link to the router was lost on the way";
 

@@ -22,7 +22,9 @@ pub(crate) enum News {
     /// The link that it took is gone. It may have arrived.
     Lost { slot: usize },
     /// The link that it should have taken is gone, and it never left.
-    Unsent,
+    Unsent { slot: usize },
+    /// The link that it should have taken is gone, and it takes another.
+    Moved { from: usize, to: usize },
     /// An instance died that may have had it.
     Shaken { slot: usize },
 }
@@ -98,11 +100,27 @@ impl Calls {
         Ticket { number, calls: self }
     }
 
-    /// Notes which router a call takes, before it does.
-    pub(crate) fn route(&self, number: u64, slot: usize) {
-        if let Some(entry) = self.lock().open.get_mut(&number) {
-            entry.slot = slot;
+    /// Notes which router a call takes, before it does. Answers whether anybody still waits for it.
+    pub(crate) fn route(&self, number: u64, slot: usize) -> bool {
+        match self.lock().open.get_mut(&number) {
+            Some(entry) => {
+                entry.slot = slot;
+                true
+            }
+            None => false,
         }
+    }
+
+    /// Notes that a call which had not left takes another router.
+    pub(crate) fn moved(&self, number: u64, from: usize, to: usize) {
+        let mut state = self.lock();
+        if let Some(entry) = state.open.get_mut(&number)
+            && entry.slot == from
+        {
+            entry.slot = to;
+        }
+        drop(state);
+        self.tell(number, News::Moved { from, to });
     }
 
     /// Tells a caller. One that is not there any more has been answered, or has stopped waiting.
@@ -113,7 +131,7 @@ impl Calls {
             let _ = sender.send(news);
             return;
         }
-        if matches!(news, News::Spread(_) | News::Shaken { .. }) {
+        if matches!(news, News::Spread(_) | News::Shaken { .. } | News::Moved { .. }) {
             return;
         }
         let entry = state.open.remove(&number);
@@ -139,6 +157,8 @@ impl Calls {
                 && match entry.mode {
                     Mode::Direct => left.iter().any(|id| id.raw() == entry.target),
                     Mode::Master => master,
+                    // One of many, and most likely another.
+                    Mode::Random | Mode::LeastLoaded => false,
                     _ => true,
                 }
         };

@@ -15,7 +15,9 @@ use crate::args;
 use crate::calls::News;
 use crate::error::{CloseReason, RegisterError};
 use crate::event::Event;
+use crate::links::Age;
 use crate::office::Input;
+use crate::requests::UNASKED;
 use crate::runner::{self, Incoming};
 use crate::session::{End, Session};
 
@@ -53,9 +55,10 @@ impl Session<'_> {
         }
         match self.incoming.try_send(message) {
             Ok(()) => {}
-            Err(TrySendError::Full(message)) => runner::busy(self.shared, &message),
             // Handlers end after the drivers, or when the node was dropped.
-            Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(message) | TrySendError::Closed(message)) => {
+                runner::busy(self.shared, &message);
+            }
         }
     }
 
@@ -84,12 +87,7 @@ impl Session<'_> {
                 self.shake(&event);
                 shared.watches.apply(self.port.slot, event, &shared.links);
             }
-            Ok(Control::Registered(registered)) => {
-                shared.change_identity(|identity| {
-                    identity.grant(registered.request, &registered.ids);
-                });
-                shared.requests.answer(registered.request, Ok(registered.ids));
-            }
+            Ok(Control::Registered(registered)) => self.registered(registered),
             Ok(Control::Unregistered(unregistered)) => {
                 shared.requests.answer(unregistered.request, Ok(Vec::new()));
             }
@@ -107,6 +105,22 @@ impl Session<'_> {
         None
     }
 
+    /// The router has granted ids. What this node asked one router for, the others get to know.
+    fn registered(&self, registered: control::Registered) {
+        let shared = self.shared;
+        let control::Registered { request, ids } = registered;
+        self.port.grant(&ids, Age::Old);
+        let asked = shared.change_identity(|identity| identity.grant(request, &ids));
+        if asked {
+            let others = shared.links.up().into_iter().filter(|port| port.slot != self.port.slot);
+            others.for_each(|port| shared.settle_ids(&port));
+        }
+        // Given up before it was granted, or nobody waited for it any longer.
+        shared.settle_ids(self.port);
+        shared.load.repeat();
+        shared.requests.answer(request, Ok(ids));
+    }
+
     /// Instances that died may have had calls in their hands.
     fn shake(&self, event: &control::Event) {
         let died = |left: &&control::Left| left.reason != LeftReason::Unregistered;
@@ -121,6 +135,7 @@ impl Session<'_> {
             identity.remove(&ids);
             identity.primary()
         });
+        self.port.revoke(&ids);
         self.shared.office(Input::Gone { ids: ids.clone() });
         self.shared.events.announce(Event::Replaced { ids });
         left.is_none().then_some(End::Final(CloseReason::Replaced))
@@ -145,7 +160,10 @@ impl Session<'_> {
 
     fn refused(&self, refused: control::Refused) {
         let code = RefusalCode::from_raw(refused.code);
-        if let Some(request) = refused.request {
+        if refused.request == Some(UNASKED) {
+            self.port.refused();
+        }
+        if let Some(request) = refused.request.filter(|request| *request != UNASKED) {
             self.shared.change_identity(|identity| identity.deny(request));
             let error = RegisterError::Refused { code, text: refused.text };
             self.shared.requests.answer(request, Err(error));

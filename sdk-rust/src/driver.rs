@@ -2,12 +2,12 @@
 //! again. A node has one for each router; the last one to end closes the node.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use switchboard_protocol::control::{Hello, Register, Unregister, Welcome};
-use switchboard_protocol::{Control, RefusalCode, ServiceId};
+use switchboard_protocol::control::{Hello, Welcome};
+use switchboard_protocol::{RefusalCode, ServiceId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -17,7 +17,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::identity::Asked;
 use crate::link::{Address, GreetError, Link};
-use crate::links::Port;
+use crate::links::{Age, Port};
 use crate::office::Input;
 use crate::runner::Incoming;
 use crate::session::{End, Session, heartbeat, lease, max_frame};
@@ -45,6 +45,8 @@ pub(crate) struct Crew {
     plan: Plan,
     /// How many drivers there are.
     drivers: AtomicUsize,
+    /// Held by the driver that takes over what a Welcome says.
+    adopting: Mutex<()>,
 }
 
 /// A link that has its Welcome.
@@ -56,7 +58,7 @@ pub(crate) struct Welcomed {
 
 impl Crew {
     pub(crate) fn new(shared: Arc<Shared>, incoming: mpsc::Sender<Incoming>, plan: Plan) -> Self {
-        Self { shared, incoming, plan, drivers: AtomicUsize::new(0) }
+        Self { shared, incoming, plan, drivers: AtomicUsize::new(0), adopting: Mutex::default() }
     }
 
     /// The driver of one more router.
@@ -95,7 +97,12 @@ impl Driver {
         let link = self.port.slot as u32;
         let hello = Hello { services, watch, link, ..self.plan.hello.clone() };
         let router = self.port.address.to_string();
-        match self.port.address.connect(hello, self.plan.connect_timeout).await {
+        let result = self.port.address.connect(hello, self.plan.connect_timeout).await;
+        if result.is_err() {
+            // No picture comes.
+            shared.watches.lost(self.port.slot, &shared.links);
+        }
+        match result {
             Ok((link, welcome)) if welcome.ids.len() == wanted => {
                 Ok(Welcomed { link, welcome, asked })
             }
@@ -117,6 +124,8 @@ impl Driver {
     pub(crate) fn adopt(&self, welcomed: &Welcomed) {
         let shared = &self.crew.shared;
         let Welcomed { link, welcome, asked } = welcomed;
+        // One at a time: the first one decides the ids.
+        let _adopting = self.crew.adopting.lock().unwrap_or_else(PoisonError::into_inner);
         let alone = !shared.links.is_up();
         shared.change_identity(|identity| {
             if alone {
@@ -125,41 +134,25 @@ impl Driver {
             identity.learn(&welcome.classes, alone);
         });
         let slot = self.port.slot;
+        self.port.grant(&welcome.ids, Age::New);
         self.port.outbox.open(max_frame(welcome) as usize, shared.identity().primary());
-        self.settle_ids(&welcome.ids);
-        let (router, ids) = (welcome.router.clone(), welcome.ids.clone());
-        shared.events.announce(Event::Connected { router, ids });
+        let standing = match welcome.uptime_ms {
+            1..YOUNG_MS => Standing::Young,
+            _ => Standing::Settled,
+        };
+        shared.links.came_up(slot, &welcome.router, standing);
+        let (name, ids) = (welcome.router.clone(), welcome.ids.clone());
+        let router = self.port.address.to_string();
+        shared.events.announce(Event::Connected { router, name, ids });
         let holds = |id: &ServiceId| shared.identity().holds(*id);
         let masters = welcome.masters.iter();
         let masters =
             masters.map(|(class, master)| (*class, master.id.filter(holds), master.epoch));
         let until = lease(link.greeted, heartbeat(welcome));
         shared.office(Input::Up { slot, masters: masters.collect(), until });
-        let standing = match welcome.uptime_ms {
-            1..YOUNG_MS => Standing::Young,
-            _ => Standing::Settled,
-        };
-        shared.links.came_up(slot, &welcome.router, standing);
+        shared.settle_ids(&self.port);
         shared.watches.ask(&self.port);
         self.crew.follow(&welcome.routers);
-    }
-
-    /// What was registered or given up elsewhere while this router was asked, it does not know yet.
-    fn settle_ids(&self, granted: &[ServiceId]) {
-        let shared = &self.crew.shared;
-        let held = shared.ids();
-        let missing = held.iter().filter(|id| !granted.contains(id));
-        let services: Vec<_> = missing.filter_map(|id| shared.identity().service(*id)).collect();
-        if !services.is_empty() {
-            let register = Control::Register(Register { request: UNASKED, services });
-            // A link that is lost at once begins anew with all of it.
-            let _ = self.port.outbox.push_control(&register);
-        }
-        let ids: Vec<_> = granted.iter().filter(|id| !held.contains(id)).copied().collect();
-        if !ids.is_empty() {
-            let unregister = Unregister { request: UNASKED, ids, draining: false };
-            let _ = self.port.outbox.push_control(&Control::Unregister(unregister));
-        }
     }
 
     /// Works until the node is closed, connecting first.
@@ -167,7 +160,12 @@ impl Driver {
         // Whether the first attempt is over.
         let (tried, receiver) = watch::channel(false);
         tokio::spawn(async move {
-            let first = self.connect().await;
+            let shared = Arc::clone(&self.crew.shared);
+            let first = tokio::select! {
+                first = self.connect() => first,
+                // A node that ends makes no new links.
+                () = shared.lifecycle.drain_requested() => return self.end(),
+            };
             if let Ok(welcomed) = &first {
                 self.adopt(welcomed);
             }
@@ -247,8 +245,10 @@ impl Driver {
                 self.stop(CloseReason::Refused { code, text });
                 return None;
             }
-            // The same router under another address: one link to it is enough.
-            RefusalCode::AlreadyRegistered if shared.links.is_up() => return None,
+            // The same router under another address: one link to it is enough, while it lasts.
+            RefusalCode::AlreadyRegistered if shared.links.is_up() => {
+                return Some(format!("{router} refuses: {text}"));
+            }
             RefusalCode::IdTaken if !shared.links.is_up() => {
                 shared.change_identity(crate::identity::Identity::forget_assigned);
             }
@@ -302,9 +302,6 @@ impl Driver {
         }
     }
 }
-
-/// A request whose answer nobody waits for.
-const UNASKED: u32 = 0;
 
 /// A router that has been up for less than this may not have met all nodes yet: five seconds.
 const YOUNG_MS: u64 = 5_000;

@@ -41,8 +41,10 @@ use crate::error::CloseReason;
 pub enum Event {
     /// A link is up, and the node is reachable over it under its ids.
     Connected {
-        /// The router's name.
+        /// Where the router listens.
         router: String,
+        /// The router's name.
+        name: String,
         /// The ids, in the order in which the services were given.
         ids: Vec<ServiceId>,
     },

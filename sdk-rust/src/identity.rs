@@ -116,11 +116,13 @@ impl Identity {
         self.asked.insert(request, service);
     }
 
-    /// The router granted a request.
-    pub(crate) fn grant(&mut self, request: u32, ids: &[ServiceId]) {
-        if let (Some(service), Some(id)) = (self.asked.remove(&request), ids.first()) {
-            self.hold(service, Some(*id));
-        }
+    /// A router granted a request; answers whether this node had made it.
+    pub(crate) fn grant(&mut self, request: u32, ids: &[ServiceId]) -> bool {
+        let (Some(service), Some(id)) = (self.asked.remove(&request), ids.first()) else {
+            return false;
+        };
+        self.hold(service, Some(*id));
+        true
     }
 
     /// The router refused a request, or the link is gone that it was made on.

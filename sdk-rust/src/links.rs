@@ -3,11 +3,13 @@
 //! Sending looks a class's port up in a small cache and appends to that port's outbox. What changes
 //! the choice (a link comes up, is told to leave, is lost) happens under the lock of the choice.
 
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use switchboard_protocol::{Class, FixedHeader, Flags, Frame, Header, Kind, ServiceId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::calls::{Calls, News};
 use crate::choice::{Choice, Standing};
@@ -23,6 +25,17 @@ pub(crate) struct Port {
     pub(crate) outbox: Outbox,
     /// Messages from there that wait for their handlers or are being handled.
     handling: AtomicUsize,
+    granted: Mutex<Granted>,
+    /// What is granted has changed.
+    changed: Notify,
+}
+
+/// The ids under which a router knows the node.
+#[derive(Debug, Default)]
+struct Granted {
+    ids: Vec<ServiceId>,
+    /// Those that it has been asked for and has not answered.
+    asked: BTreeSet<ServiceId>,
 }
 
 /// A message that came through a port and is not finished yet.
@@ -42,12 +55,19 @@ pub(crate) struct Links {
     outbox_bytes: usize,
 }
 
+/// Whether a link has only begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    New,
+    Old,
+}
+
 /// Which routers a frame may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way<'a> {
     /// The one of its class.
     Chosen,
-    /// Another than these.
+    /// Another than these; where there are none, the one of its class.
     Not(&'a [usize]),
 }
 
@@ -56,6 +76,63 @@ impl Port {
     pub(crate) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.handling.fetch_add(1, Ordering::Relaxed);
         InHand(Arc::clone(self))
+    }
+
+    /// The router has granted these ids, and no others if this is a new link.
+    pub(crate) fn grant(&self, ids: &[ServiceId], link: Age) {
+        let mut granted = self.granted();
+        if link == Age::New {
+            *granted = Granted::default();
+        }
+        for id in ids {
+            granted.asked.remove(id);
+            if !granted.ids.contains(id) {
+                granted.ids.push(*id);
+            }
+        }
+        drop(granted);
+        self.changed.notify_waiters();
+    }
+
+    /// The router has taken these ids back, or is asked to.
+    pub(crate) fn revoke(&self, ids: &[ServiceId]) {
+        self.granted().ids.retain(|id| !ids.contains(id));
+    }
+
+    /// Of the ids that the node holds, those to ask the router for. Then it has been asked.
+    pub(crate) fn ask_for(&self, held: &[ServiceId]) -> Vec<ServiceId> {
+        let mut granted = self.granted();
+        let known = |id: &ServiceId| granted.ids.contains(id) || granted.asked.contains(id);
+        let missing: Vec<_> = held.iter().filter(|id| !known(id)).copied().collect();
+        granted.asked.extend(&missing);
+        missing
+    }
+
+    /// The router has refused what it was asked for in passing.
+    pub(crate) fn refused(&self) {
+        self.granted().asked.clear();
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the router has granted an id, or has not.
+    pub(crate) async fn settled(&self, id: ServiceId) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.granted().asked.contains(&id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The ids under which this router knows the node.
+    pub(crate) fn ids(&self) -> Vec<ServiceId> {
+        self.granted().ids.clone()
+    }
+
+    fn granted(&self) -> MutexGuard<'_, Granted> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many messages from here are not finished yet.
@@ -95,7 +172,9 @@ impl Links {
             return None;
         }
         let (slot, outbox) = (ports.len(), Outbox::new(self.outbox_bytes));
-        let port = Arc::new(Port { slot, address, outbox, handling: AtomicUsize::new(0) });
+        let handling = AtomicUsize::new(0);
+        let (granted, changed) = (Mutex::default(), Notify::new());
+        let port = Arc::new(Port { slot, address, outbox, handling, granted, changed });
         ports.push(Arc::clone(&port));
         Some(port)
     }
@@ -133,12 +212,15 @@ impl Links {
         way: Way<'_>,
         header: Header,
         payload: &[u8],
-        before: impl Fn(usize),
+        before: impl Fn(usize) -> bool,
     ) -> Result<usize, PushError> {
         // A link may go down between the choice and the push; then there is another, or none.
         for _ in 0..=MAX_ROUTERS {
             let Some(slot) = self.slot(way, header.target) else { return Err(PushError::Down) };
-            before(slot);
+            if !before(slot) {
+                // Whoever waits for the answer has been told of a lost link meanwhile.
+                return Ok(slot);
+            }
             match self.ports()[slot].outbox.push(header, payload) {
                 Ok(()) => return Ok(slot),
                 Err(PushError::Down) => self.forget_choices(),
@@ -159,7 +241,7 @@ impl Links {
             Err(PushError::Down) => {}
             result => return result,
         }
-        self.push(Way::Chosen, header, payload, |_| {}).map(|_| ())
+        self.push(Way::Chosen, header, payload, |_| true).map(|_| ())
     }
 
     /// A link is up: its outbox is open.
@@ -182,7 +264,7 @@ impl Links {
             let unsent = self.ports()[slot].outbox.close();
             lost = unsent.writing;
             for frame in unsent.frames() {
-                if !self.move_frame(choice, frame, calls) {
+                if !self.move_frame(slot, choice, frame, calls) {
                     lost += frame.len();
                 }
             }
@@ -190,19 +272,20 @@ impl Links {
         lost
     }
 
-    fn move_frame(&self, choice: &mut Choice, frame: &[u8], calls: &Calls) -> bool {
+    fn move_frame(&self, slot: usize, choice: &mut Choice, frame: &[u8], calls: &Calls) -> bool {
         let Ok(Some(fixed)) = FixedHeader::parse(frame, u32::MAX) else { return true };
         let Kind::Data(_) = fixed.kind else { return true };
         let call = fixed.flags.contains(Flags::CALL).then(|| call_id(frame)).flatten();
         let next = fixed.target_class().and_then(|class| choice.pick(class));
         let moved = next.is_some_and(|next| {
             if let Some(call) = call {
-                calls.route(call, next);
+                calls.moved(call, slot, next);
             }
             self.ports()[next].outbox.push_frame(frame).is_ok()
         });
         if let (false, Some(call)) = (moved, call) {
-            calls.tell(call, News::Unsent);
+            let slot = next.unwrap_or(slot);
+            calls.tell(call, News::Unsent { slot });
         }
         moved
     }
@@ -215,8 +298,8 @@ impl Links {
     fn slot(&self, way: Way<'_>, target: u32) -> Option<usize> {
         let class = Class::of_target(target)?;
         match way {
-            Way::Not(tried) => self.choice().next(class, tried),
-            Way::Chosen => {
+            Way::Not(tried) if !tried.is_empty() => self.choice().next(class, tried),
+            Way::Chosen | Way::Not(_) => {
                 let cached = &self.chosen[usize::from(class.raw())];
                 match cached.load(Ordering::Acquire) {
                     0 => {

@@ -18,6 +18,11 @@ impl Load {
         Self(watch::Sender::new(None))
     }
 
+    /// Reports the load once more, for ids that are new.
+    pub(crate) fn repeat(&self) {
+        self.0.send_if_modified(|known| known.is_some());
+    }
+
     pub(crate) fn set(&self, load: u32) {
         self.0.send_if_modified(|known| known.replace(load) != Some(load));
     }
@@ -31,7 +36,7 @@ pub(crate) async fn report(shared: &Shared, port: &Port) -> End {
         // The sender is part of the node.
         let _ = latest.changed().await;
         let Some(load) = *latest.borrow_and_update() else { continue };
-        for id in shared.ids() {
+        for id in port.ids() {
             // A link that is going down takes the report with it; the next begins with a report.
             let _ = port.outbox.push_control(&Control::Load(control::Load { id, load }));
         }

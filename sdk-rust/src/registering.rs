@@ -7,7 +7,6 @@ use switchboard_protocol::{Control, ServiceId};
 use tokio::time::timeout;
 
 use crate::error::RegisterError;
-use crate::event::Event;
 use crate::links::Port;
 use crate::node::Node;
 use crate::office::Input;
@@ -46,15 +45,9 @@ impl Node {
             shared.change_identity(|identity| identity.deny(request));
         }
         let id = asked?.first().copied().ok_or(RegisterError::LinkLost)?;
+        // The others were asked when the first one granted it. Who refuses has been announced.
         for port in others {
-            let ticket = shared.requests.open(port.slot);
-            let services = shared.identity().service(id).into_iter().collect();
-            let register = Register { request: ticket.number, services };
-            // A router that can't be asked now learns of it when its link is made anew.
-            let asked = ask(shared, port, ticket, &Control::Register(register)).await;
-            if let Err(RegisterError::Refused { code, text }) = asked {
-                shared.events.announce(Event::Refused { code, text });
-            }
+            let _ = timeout(REGISTER_TIMEOUT, port.settled(id)).await;
         }
         Ok(id)
     }
@@ -90,7 +83,9 @@ impl Node {
         })?;
         shared.office(Input::Gone { ids: vec![id] });
         let mut result = Ok(());
-        for port in shared.links.up() {
+        let ports = shared.links.up().into_iter().filter(|port| port.ids().contains(&id));
+        for port in ports {
+            port.revoke(&[id]);
             let ticket = shared.requests.open(port.slot);
             let unregister = Unregister { request: ticket.number, ids: vec![id], draining: false };
             match ask(shared, &port, ticket, &Control::Unregister(unregister)).await {

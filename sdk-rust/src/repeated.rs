@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use switchboard_protocol::{Class, Flags, Header};
+use switchboard_protocol::{Class, Flags, Header, Kind, Mode, ServiceId};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff;
 use crate::call::{LINK_LOST, ttl_units};
 use crate::calls::{News, Ticket};
-use crate::error::CallError;
+use crate::error::{CallError, ForwardError};
 use crate::handlers::HandlerError;
 use crate::links::Way;
 use crate::meter::Meter;
@@ -48,7 +48,15 @@ impl<'a> Repeated<'a> {
         let now = Instant::now();
         // A callee forgets no call before this has passed.
         let deadline = deadline.min(now + LONGEST);
-        let attempt = (deadline.duration_since(now) / 4).clamp(SHORT_ATTEMPT, LONG_ATTEMPT);
+        let whole = deadline.duration_since(now);
+        let attempt = match header.kind {
+            // A copy finds another instance, which runs it too.
+            Kind::Data(Mode::Random | Mode::LeastLoaded) => whole / 2,
+            _ => (whole / 4).clamp(SHORT_ATTEMPT, LONG_ATTEMPT),
+        };
+        // All copies have one source: with the call id it is what the callee knows the call by.
+        let source = shared.identity().primary().map_or(0, ServiceId::raw);
+        let header = Header { source, ..header };
         let header = Header { flags: header.flags | Flags::CALL | Flags::IDEMPOTENT, ..header };
         let (ticket, news) = shared.calls.open_often(&header);
         let header = Header { call_id: ticket.number, ..header };
@@ -65,6 +73,10 @@ impl<'a> Repeated<'a> {
         }
         let mut elsewhere = false;
         loop {
+            if !self.has_source() {
+                // Under another id it would be another call.
+                return Err(self.retry.expired().into());
+            }
             let outcome = match self.send(elsewhere) {
                 Ok(()) => {
                     let ends = self.retry.attempt_ends(Instant::now().into_std());
@@ -72,21 +84,18 @@ impl<'a> Repeated<'a> {
                 }
                 Err(error) => Err(Outcome::NotSent(error)),
             };
-            let mut outcome = match outcome {
+            let outcome = match outcome {
                 Ok(result) => return result,
                 Err(outcome) => outcome,
             };
-            let (until, next) = loop {
-                let now = Instant::now().into_std();
+            let now = Instant::now().into_std();
+            let (until, next) =
                 match self.retry.step(outcome, self.others_untried(), now, backoff::random()) {
-                    Step::Again { after, elsewhere } => break (now + after, elsewhere),
+                    Step::Again { after, elsewhere } => (now + after, elsewhere),
                     Step::GiveUp(failure) => return Err(failure.into()),
-                    Step::Wait => match self.wait(self.deadline).await {
-                        Ok(result) => return result,
-                        Err(next) => outcome = next,
-                    },
-                }
-            };
+                    // The newest copy is the only one that steps are asked for.
+                    Step::Wait => (now, false),
+                };
             if let Some(result) = self.rest(until.into()).await {
                 return result;
             }
@@ -98,14 +107,19 @@ impl<'a> Repeated<'a> {
         }
     }
 
-    fn send(&mut self, elsewhere: bool) -> std::result::Result<(), crate::error::ForwardError> {
+    /// Whether the id that the copies come from is still this node's.
+    fn has_source(&self) -> bool {
+        let source = ServiceId::from_raw(self.header.source);
+        source.is_ok_and(|source| self.shared.identity().holds(source))
+    }
+
+    fn send(&mut self, elsewhere: bool) -> std::result::Result<(), ForwardError> {
         let ttl = ttl_units(self.deadline.duration_since(Instant::now()));
         let header = Header { ttl, ..self.header };
         if !elsewhere {
             self.tried.clear();
         }
-        let way = if self.tried.is_empty() { Way::Chosen } else { Way::Not(&self.tried) };
-        let slot = self.shared.push_call(way, header, self.payload)?;
+        let slot = self.shared.push_call(Way::Not(&self.tried), header, self.payload)?;
         self.tried.push(slot);
         if std::mem::replace(&mut self.sent, true) {
             self.meter.into_iter().for_each(Meter::retried);
@@ -128,12 +142,15 @@ impl<'a> Repeated<'a> {
                     return Err(Outcome::Busy);
                 }
                 News::Answer { result, .. } => return Ok(answered(result)),
-                News::Unsent => {
-                    return Err(Outcome::NotSent(crate::error::ForwardError::NotConnected));
+                News::Unsent { slot } if newest(slot) => {
+                    self.retry.unsent();
+                    return Err(Outcome::NotSent(ForwardError::NotConnected));
                 }
                 News::Bounced { slot, reason } if newest(slot) => {
                     return Err(Outcome::Bounced(reason));
                 }
+                News::Bounced { .. } | News::Unsent { .. } => self.retry.unsent(),
+                News::Moved { from, to } => self.moved(from, to),
                 News::Lost { slot } if newest(slot) => return Err(Outcome::Lost),
                 News::Shaken { slot } if newest(slot) => return Err(Outcome::Shaken),
                 // Of an older copy, while a newer one is on its way.
@@ -153,14 +170,23 @@ impl<'a> Repeated<'a> {
                 _ = changes.changed(), if !connected => return None,
                 news = self.news.recv() => match news {
                     Some(News::Answer { result: Err((code, _)), .. })
-                        if code == HandlerError::BUSY => {}
+                        if code == HandlerError::BUSY => self.retry.unsent(),
                     Some(News::Answer { result, .. }) => return Some(answered(result)),
+                    Some(News::Bounced { .. } | News::Unsent { .. }) => self.retry.unsent(),
+                    Some(News::Moved { from, to }) => self.moved(from, to),
                     Some(_) => {}
                     None => {
                         return Some(Err(CallError::OutcomeUnknown(LINK_LOST.to_owned())));
                     }
                 },
             }
+        }
+    }
+
+    /// The newest copy had not left, and takes another router.
+    fn moved(&mut self, from: usize, to: usize) {
+        if let Some(last) = self.tried.last_mut().filter(|last| **last == from) {
+            *last = to;
         }
     }
 

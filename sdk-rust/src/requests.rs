@@ -38,7 +38,7 @@ impl Requests {
     pub(crate) fn open(&self, slot: usize) -> Ticket<'_> {
         let (sender, answer) = oneshot::channel();
         let mut waiting = self.lock();
-        waiting.last = waiting.last.wrapping_add(1);
+        waiting.last = waiting.last.wrapping_add(1).max(UNASKED + 1);
         let number = waiting.last;
         waiting.by_number.insert(number, (slot, sender));
         drop(waiting);
@@ -71,6 +71,9 @@ impl Drop for Ticket<'_> {
         self.requests.lock().by_number.remove(&self.number);
     }
 }
+
+/// The number of a request whose answer nobody waits for.
+pub(crate) const UNASKED: u32 = 0;
 
 #[cfg(test)]
 mod tests {

@@ -95,6 +95,11 @@ impl Retry {
         self.deadline.min(now + self.attempt_timeout)
     }
 
+    /// A copy that was counted was not run: it never left, or an older one came back late.
+    pub fn unsent(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
     /// What to do after an outcome. `others_untried`: whether there is a router that was not tried in
     /// this round. `random` is any number; each is as likely as the others.
     pub fn step(

@@ -1,11 +1,12 @@
 //! How a node ends well: finishes what it has, and closes.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
 use switchboard_protocol::Control;
 use switchboard_protocol::control::Unregister;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::CloseReason;
 use crate::node::Node;
@@ -19,7 +20,8 @@ impl Node {
     /// Ends the node without losing anything: its ids are picked no more and its offices go to
     /// others; what it has been sent is handled and answered, its own calls get their answers; then
     /// `on_stop` runs, and the node closes. After
-    /// [`Builder::drain_timeout`](crate::Builder::drain_timeout) it closes in any case.
+    /// [`Builder::drain_timeout`](crate::Builder::drain_timeout) it closes in any case, with a second
+    /// more for `on_stop`. A handler that wants to end its node spawns this: it is waited for itself.
     ///
     /// ```
     /// # #[tokio::main]
@@ -46,32 +48,40 @@ impl Node {
     pub async fn drain(&self) {
         let shared = self.shared();
         shared.lifecycle.drain();
-        let ids = shared.ids();
         // ORDER: laid down here before the routers may give them to others.
-        shared.office(Input::Gone { ids: ids.clone() });
+        shared.office(Input::Gone { ids: shared.ids() });
         let finish = async {
-            let ports = shared.links.up();
-            let mut tickets = Vec::new();
-            for port in &ports {
-                let ticket = shared.requests.open(port.slot);
-                let (request, ids) = (ticket.number, ids.clone());
-                let unregister = Unregister { request, ids, draining: true };
-                // A router that can't be asked has lost this node anyway.
-                let _ = port.outbox.push_control(&Control::Unregister(unregister));
-                tickets.push(ticket);
-            }
-            for ticket in &mut tickets {
-                let _ = timeout(ANSWER, &mut ticket.answer).await;
-            }
-            let busy = || ports.iter().any(|port| port.handling() > 0);
-            while busy() || !shared.calls.is_empty(None) {
+            // A link that came up in this moment gives its ids up too.
+            let mut asked = BTreeSet::new();
+            loop {
+                let ports = shared.links.up();
+                let new: Vec<_> = ports.iter().filter(|port| asked.insert(port.slot)).collect();
+                let tickets: Vec<_> = new
+                    .into_iter()
+                    .map(|port| {
+                        let ticket = shared.requests.open(port.slot);
+                        let (request, ids) = (ticket.number, port.ids());
+                        let unregister = Unregister { request, ids, draining: true };
+                        // A router that can't be asked has lost this node anyway.
+                        let _ = port.outbox.push_control(&Control::Unregister(unregister));
+                        ticket
+                    })
+                    .collect();
+                for mut ticket in tickets {
+                    let _ = timeout(ANSWER, &mut ticket.answer).await;
+                }
+                let busy = ports.iter().any(|port| port.handling() > 0);
+                if !busy && shared.calls.is_empty(None) {
+                    break;
+                }
                 sleep(LOOK_AGAIN).await;
             }
         };
+        let deadline = Instant::now() + shared.options.drain_timeout;
         // Who has had so much time and is not done is cut off.
-        let _ = timeout(shared.options.drain_timeout, finish).await;
+        let _ = timeout_at(deadline, finish).await;
         if let Some(stop) = shared.take_stop() {
-            stop(self.clone()).await;
+            let _ = timeout_at(deadline.max(Instant::now() + ANSWER), stop(self.clone())).await;
         }
         self.close().await;
     }

@@ -1,8 +1,8 @@
 //! One link from Welcome to its end: reads and takes frames apart, writes the outbox, keeps the
 //! heartbeat. All of it is one task; nothing else touches the socket.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -44,8 +44,8 @@ pub(crate) struct Session<'a> {
     heard: AtomicBool,
     /// How many messages have come.
     pub(crate) messages: AtomicU64,
-    /// The last ping that was sent, and when.
-    ping: Mutex<(u64, Instant)>,
+    /// When it began. Pings carry the milliseconds since then.
+    begun: Instant,
     /// When the router wants this node to come back, once it has asked it to go.
     pub(crate) come_back: watch::Sender<Option<Instant>>,
     max_frame: u32,
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
             incoming,
             heard: AtomicBool::new(true),
             messages: AtomicU64::new(0),
-            ping: Mutex::new((0, Instant::now())),
+            begun: Instant::now(),
             come_back: watch::Sender::new(None),
             max_frame: max_frame(welcome),
             heartbeat: heartbeat(welcome),
@@ -165,11 +165,8 @@ impl<'a> Session<'a> {
             if silent >= MISSED_HEARTBEATS {
                 return self.lost("the router fell silent");
             }
-            let nonce = {
-                let mut ping = self.ping();
-                *ping = (ping.0 + 1, Instant::now());
-                ping.0
-            };
+            // Never 0: with that a router says that it lives, and has not heard anything.
+            let nonce = self.begun.elapsed().as_millis() as u64 + 1;
             // A link that takes no ping any more is being closed.
             let _ = self.port.outbox.push_control(&Control::Ping(Ping { nonce }));
         }
@@ -177,15 +174,12 @@ impl<'a> Session<'a> {
 
     /// The router has answered a ping, so it had heard this node when that was sent.
     pub(crate) fn answered(&self, pong: Ping) {
-        let (nonce, sent) = *self.ping();
-        if pong.nonce == nonce {
+        let Some(ms) = pong.nonce.checked_sub(1) else { return };
+        let sent = self.begun + Duration::from_millis(ms);
+        if sent <= Instant::now() {
             let until = lease(sent.into_std(), self.heartbeat);
             self.shared.office(Input::Lease { slot: self.port.slot, until });
         }
-    }
-
-    fn ping(&self) -> MutexGuard<'_, (u64, Instant)> {
-        self.ping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the program closes the node: leaves at once.
@@ -234,7 +228,7 @@ impl<'a> Session<'a> {
     /// Gives the ids up and lets the outbox run empty.
     async fn farewell(&self) {
         let mut ticket = self.shared.requests.open(self.port.slot);
-        let ids = self.shared.ids();
+        let ids = self.port.ids();
         let unregister = Unregister { request: ticket.number, ids, draining: false };
         let goodbye = async {
             if self.port.outbox.seal(&Control::Unregister(unregister)).is_ok() {
@@ -268,8 +262,8 @@ pub(crate) fn heartbeat(welcome: &Welcome) -> Duration {
     }
 }
 
-/// How long an office may be held after a sign of life that the router has had. The router waits
-/// three heartbeats before it gives a node up.
+/// How long an office may be held after a sign of life that the router has had. The router gives a node
+/// up after 2.98 heartbeats.
 pub(crate) fn lease(heard: std::time::Instant, heartbeat: Duration) -> std::time::Instant {
     heard + heartbeat * 5 / 2
 }

@@ -7,7 +7,7 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use switchboard_protocol::control::Master;
+use switchboard_protocol::control::{Master, Register, Unregister};
 use switchboard_protocol::{Class, Control, Header, ServiceId};
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ use crate::meter::What;
 use crate::office::{Change, Input, Offices};
 use crate::outbox::PushError;
 use crate::outcome::Outcome;
-use crate::requests::Requests;
+use crate::requests::{Requests, UNASKED};
 use crate::runner::Incoming;
 use crate::serving::Hook;
 use crate::tally::Tally;
@@ -107,9 +107,10 @@ impl Shared {
         let mut identity: RwLockWriteGuard<'_, Identity> =
             self.identity.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut identity);
+        // Under the lock: of two changes the later one's source stays.
         let source = identity.primary();
-        drop(identity);
         self.links.set_source(source);
+        drop(identity);
         result
     }
 
@@ -141,7 +142,7 @@ impl Shared {
 
     /// Sends a one-way frame. A source of 0 stands for the node's first id.
     pub(crate) fn push(&self, header: Header, payload: &[u8]) -> Result<(), ForwardError> {
-        self.links.push(Way::Chosen, header, payload, |_| {}).map_err(|e| self.not_sent(e))?;
+        self.links.push(Way::Chosen, header, payload, |_| true).map_err(|e| self.not_sent(e))?;
         Ok(())
     }
 
@@ -193,6 +194,27 @@ impl Shared {
     /// Why the node is closed, if it is.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.lifecycle.reason()
+    }
+
+    /// Asks a router for the ids that it has not granted, and gives up those that the node does not
+    /// hold any more: it was asked before they were.
+    pub(crate) fn settle_ids(&self, port: &Port) {
+        let held = self.ids();
+        let missing = port.ask_for(&held);
+        let services: Vec<_> =
+            missing.iter().filter_map(|id| self.identity().service(*id)).collect();
+        // A link that is lost at once begins anew with all of it.
+        if !services.is_empty() {
+            let register = Control::Register(Register { request: UNASKED, services });
+            let _ = port.outbox.push_control(&register);
+        }
+        let mut ids = port.ids();
+        ids.retain(|id| !held.contains(id));
+        if !ids.is_empty() {
+            port.revoke(&ids);
+            let unregister = Unregister { request: UNASKED, ids, draining: false };
+            let _ = port.outbox.push_control(&Control::Unregister(unregister));
+        }
     }
 
     /// Notes something that offices depend on, and announces what follows.

@@ -71,7 +71,7 @@ fn place_one(
                 Ok((_, Pick::One(_))) if waits => {
                     (local.lots.park_lost(class, frame.bytes, table.version(), waker), true)
                 }
-                Err(_) if local.lots.parks(class) => {
+                Err(_) if waits && local.lots.parks(class) => {
                     (local.lots.park(frame.bytes, table.version()), false)
                 }
                 _ => (Err(Refused::Never), false),
@@ -79,6 +79,11 @@ fn place_one(
         };
         match parked {
             Ok(()) => local.out.counters.parked(class, 1),
+            // What the batch holds has to be offered first; the frame joins those that wait then.
+            Err(Refused::Stale) if !local.batch.is_empty() => {
+                waker.wake_by_ref();
+                return false;
+            }
             Err(Refused::Stale) => continue,
             Err(Refused::Full) if patient => return false,
             Err(Refused::Full | Refused::Never) => local.out.lose(frame, Reason::TargetLost),

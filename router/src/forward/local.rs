@@ -41,13 +41,20 @@ impl Local {
         rng: SmallRng,
     ) -> Self {
         Self {
-            scratch: vec![0; SCRATCH],
+            scratch: Vec::new(),
             batch: Batch::new(),
             out: Outgoing::new(counters),
             rng,
             lots,
             table: Cache::new(published),
         }
+    }
+
+    /// The buffer to read into, until it is put back. After a panic in a session it is a new one.
+    pub fn take_scratch(&mut self) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.resize(SCRATCH, 0);
+        scratch
     }
 
     /// The latest snapshot.

@@ -127,7 +127,7 @@ async fn turn_away(mut reader: ReadHalf, writer: WriteHalf, message: Bytes) {
 
 impl Session {
     async fn run(&mut self) -> End {
-        for step in 1_u32.. {
+        for step in 1_u64.. {
             match poll_fn(|cx| Local::with(|local| self.poll_traffic(cx, local))).await {
                 Step::Control(body) => {
                     if let Some(end) = Box::pin(self.control(&body)).await {
@@ -346,6 +346,6 @@ impl std::fmt::Display for Names<'_> {
 }
 
 /// How many control frames a session may have answered before the others' turn comes.
-const STEPS_PER_TURN: u32 = 32;
+const STEPS_PER_TURN: u64 = 32;
 /// How long a session that ends may take to read what it is still sent.
 const LINGER: Duration = Duration::from_secs(2);

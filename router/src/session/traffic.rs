@@ -47,7 +47,7 @@ impl Session {
                 return Poll::Pending;
             }
         }
-        let mut scratch = std::mem::take(&mut local.scratch);
+        let mut scratch = local.take_scratch();
         let polled = self.poll_input(&mut scratch, cx, local);
         local.scratch = scratch;
         polled
@@ -282,12 +282,16 @@ impl Session {
 /// Reads what the peer still sends, and forgets it.
 pub(super) fn poll_discard(reader: &mut ReadHalf, cx: &mut Context<'_>) -> Poll<()> {
     Local::with(|local| {
-        loop {
-            match ready!(reader.poll_read(cx, &mut local.scratch)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
+        let mut scratch = local.take_scratch();
+        let end = loop {
+            match reader.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => break Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break Poll::Pending,
             }
-        }
+        };
+        local.scratch = scratch;
+        end
     })
 }
 

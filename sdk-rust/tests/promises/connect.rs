@@ -52,7 +52,10 @@ async fn a_connected_node_can_send_at_once_and_its_first_event_says_so() {
     assert_eq!(session.data().await.header.source, id(MATCHSVR, 1).raw());
     let first = within(node.events().next()).await;
     let ids = vec![id(MATCHSVR, 1)];
-    assert_eq!(first, Some(Event::Connected { router: "fake".to_owned(), ids }));
+    assert_eq!(
+        first,
+        Some(Event::Connected { router: router.address(), name: "fake".to_owned(), ids })
+    );
 }
 
 #[tokio::test]

@@ -151,30 +151,12 @@ async fn who_does_not_answer_is_named() {
     let quick = join("gamesvr.1", &router).await;
     quick.on("players", async |_: Caller, ()| Ok(1));
     let slow = join("gamesvr.2", &router).await;
-    let began = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&began);
-    slow.on("players", move |_: Caller, ()| {
-        count.fetch_add(1, Ordering::Relaxed);
-        std::future::pending::<Result<u32, HandlerError>>()
-    });
+    slow.on("players", |_: Caller, ()| std::future::pending::<Result<u32, HandlerError>>());
     let node = join("matchsvr.1", &router).await;
     let question = node.collect::<u32>("gamesvr", "players", ());
     let counts = within(question.timeout(Duration::from_millis(200))).await.unwrap();
     assert_eq!(counts.answers, [(quick.id(), Ok(1))]);
     assert_eq!((counts.asked, counts.missing), (2, vec![slow.id()]));
-
-    // Who dies is not waited for.
-    let question = node.collect::<u32>("gamesvr", "players", ()).timeout(Duration::from_secs(60));
-    let question = tokio::spawn(question.into_future());
-    within(async {
-        while began.load(Ordering::Relaxed) < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    within(slow.close()).await;
-    let counts = within(question).await.unwrap().unwrap();
-    assert_eq!((counts.answers.len(), counts.missing), (1, vec![slow.id()]));
 }
 
 #[tokio::test]
