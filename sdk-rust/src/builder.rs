@@ -154,7 +154,7 @@ impl Builder {
         self
     }
 
-    /// Offers one more service over the same link.
+    /// Offers one more service.
     pub fn also(mut self, service: impl Into<Service>) -> Self {
         self.more.push(service.into());
         self

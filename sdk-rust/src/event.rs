@@ -130,7 +130,8 @@ pub enum Event {
         /// Why, for people.
         text: String,
     },
-    /// The router will end this link soon. The node goes on until then and reconnects by itself.
+    /// A router will end its link soon. With `reconnect_after`, the node uses its other routers until
+    /// this one is back; without, it does not come back to this one.
     GoAway {
         /// Where it listens.
         router: String,

@@ -70,7 +70,8 @@ impl HandlerError {
     /// The code where the result does not fit a frame.
     pub const TOO_LARGE: &str = "too_large";
 
-    /// An error with a code of its own.
+    /// An error with a code of its own: any word but `busy`, `no_method`, `bad_args` and
+    /// `outside_window`, which say that the handler did not run; they become `error`.
     #[must_use]
     pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
         Self { code: code.into(), text: text.into() }

@@ -17,7 +17,7 @@ use crate::watch::Watcher;
 
 /// A member of the cluster: calls others, and is called.
 ///
-/// Cloning is cheap; all clones are one node with one link. Dropping the last one closes it.
+/// Cloning is cheap; all clones are one node. Dropping the last one closes its links.
 ///
 /// ```
 /// # #[tokio::main]
@@ -69,8 +69,8 @@ impl Node {
         Builder::new(service.into())
     }
 
-    /// The node's first id, under which it sends. It changes only where the router assigns it, with
-    /// each reconnect, or when the node gives it up.
+    /// The node's first id, under which it sends. It changes when the node gives it up, and where it
+    /// was assigned and is somebody else's when the node comes back from a time without any router.
     #[must_use]
     pub fn id(&self) -> ServiceId {
         self.shared().identity().first()
@@ -121,7 +121,7 @@ impl Node {
     /// The epoch under which this node is master of a class; `None` if it is not the master, or
     /// can't know. It is master while every router that it is connected to says so, and lays the
     /// office down two and a half heartbeats after the latest sign of life that its router is known
-    /// to have had: half a heartbeat before a router elects another.
+    /// to have had: almost half a heartbeat before a router elects another.
     ///
     /// An epoch grows with every change of the master. Write it beside what you change as master,
     /// and let the store refuse what comes with a lower one than it has seen: then a master that

@@ -15,7 +15,7 @@ use crate::service::Service;
 use crate::shared::Shared;
 
 impl Node {
-    /// Offers one more service over this link, and again after each reconnect.
+    /// Offers one more service, to all routers, and again after each reconnect.
     ///
     /// ```
     /// # #[tokio::main]

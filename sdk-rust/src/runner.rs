@@ -88,7 +88,7 @@ impl Runner {
                 if let Some((work, begun)) = start(&self.shared, node, &message).await {
                     let shared = Arc::clone(&self.shared);
                     tokio::spawn(async move {
-                        let answer = work.await;
+                        let answer = own(work.await);
                         begun.end(Outcome::of_answer(&answer));
                         finish(&shared, &message, answer);
                         drop(permit);
@@ -135,6 +135,17 @@ async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<(Caugh
         }
         Poll::Pending => Some((work, meter.begin(message.what(), since))),
     }
+}
+
+/// The handler's answer. Codes by which callers know that it did not run are not its to use.
+fn own(answer: Answer) -> Answer {
+    answer.map_err(|error| match error.code() {
+        HandlerError::BUSY
+        | HandlerError::NO_METHOD
+        | HandlerError::BAD_ARGS
+        | HandlerError::OUTSIDE_WINDOW => HandlerError::new(HandlerError::ERROR, error.to_string()),
+        _ => error,
+    })
 }
 
 /// Decides whether a message is to be run. Of an idempotent call only the first copy is; the others

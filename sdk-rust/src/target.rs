@@ -76,7 +76,8 @@ pub struct Hash<K>(pub K);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Random;
 
-/// Every instance of a class. For `forward` only: a call has one answer.
+/// Every instance of a class. For `forward`, since a call has one answer;
+/// [`Node::collect`](crate::Node::collect) gathers the answers of all.
 ///
 /// ```
 /// # #[tokio::main]

@@ -123,10 +123,12 @@ impl View {
         if picture.asked != Asked::All {
             return;
         }
+        // Until the picture comes, what is told is of the watch before.
+        let early = matches!(picture.stage, Stage::Painting(_)) && !event.snapshot;
         for left in event.left {
             self.leave(slot, left);
         }
-        for joined in event.joined {
+        for joined in event.joined.into_iter().filter(|_| !early) {
             self.join(slot, joined);
         }
         if let (Some(master), Some(picture)) = (event.master, self.pictures.get_mut(&slot)) {
