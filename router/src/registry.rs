@@ -10,13 +10,14 @@ mod election;
 #[cfg(test)]
 mod model;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use switchboard_protocol::control::{
-    Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
+    Claim, Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
 };
 use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
@@ -86,6 +87,13 @@ pub enum Change<H> {
         /// The instance, and how busy it is.
         load: Load,
     },
+    /// Another router elected an instance, and this one another.
+    Claim {
+        /// The session.
+        handle: H,
+        /// The instance, and the epoch in which it was elected.
+        claim: Claim,
+    },
     /// The configuration was read again.
     Policies(Arc<Policies>),
 }
@@ -136,6 +144,8 @@ enum Turn<H> {
     },
     /// A member was taken out.
     Left(Member<H>),
+    /// A member was elected elsewhere later than the master here.
+    Claimed(Office),
     /// The policy may be another one.
     Reload,
 }
@@ -234,6 +244,7 @@ impl<H: Handle> Registry<H> {
             }
             Change::Unwatch { handle, class } => self.unwatch(&handle, class),
             Change::Load { handle, load } => self.load(&handle, load)?,
+            Change::Claim { handle, claim } => self.claim(&handle, claim, now_us, effects)?,
             Change::Policies(policies) => self.take_policies(policies, now_us, effects),
         }
         Ok(Vec::new())
@@ -497,6 +508,8 @@ impl<H: Handle> Registry<H> {
             Turn::Joined(joiner) => {
                 (seated.clone(), seated.as_ref().map(office), Some(joiner), true)
             }
+            // The master here steps aside, if the policy lets it.
+            Turn::Claimed(claimant) => (seated, None, Some(claimant), true),
             // A master that left is not in the table any more, but it was one.
             Turn::Left(gone) => match seated {
                 Some(seated) => (Some(seated.clone()), Some(office(&seated)), None, true),
@@ -594,11 +607,36 @@ impl<H: Handle> Registry<H> {
                 member.set_load(load.load);
                 Ok(())
             }
-            _ => Err(Refusal::new(
-                RefusalCode::NotRegistered,
-                format!("{} is not registered by this session", self.policies.id_name(load.id)),
-            )),
+            _ => Err(self.not_registered(load.id)),
         }
+    }
+
+    /// Of two routers' masters the one that was elected last stays. Equal epochs are decided by the id, so
+    /// that one of the two gives way.
+    fn claim(
+        &mut self,
+        handle: &H,
+        claim: Claim,
+        now_us: u64,
+        effects: &mut Effects<H>,
+    ) -> Result<(), Refusal> {
+        let Claim { id, epoch } = claim;
+        if !self.holds(handle, id) {
+            return if self.drains(handle, id) { Ok(()) } else { Err(self.not_registered(id)) };
+        }
+        let later = self.master(id.class()).and_then(|master| {
+            let there = master.id?;
+            Some((epoch, Reverse(id)) > (master.epoch, Reverse(there)) && id != there)
+        });
+        if later == Some(true) {
+            let claimant = Office { instance: id.instance().raw(), claim: epoch };
+            let mut event = Event::of(id.class());
+            self.elect(id.class(), Turn::Claimed(claimant), now_us, &mut event, effects);
+            if event.master.is_some() {
+                self.announce(event, effects);
+            }
+        }
+        Ok(())
     }
 
     /// A class that is for the lowest id now gets it as its master at once; under the other policies the
@@ -633,6 +671,13 @@ impl<H: Handle> Registry<H> {
         Refusal::new(
             RefusalCode::AlreadyRegistered,
             format!("{} is registered by this session already", self.policies.id_name(id)),
+        )
+    }
+
+    fn not_registered(&self, id: ServiceId) -> Refusal {
+        Refusal::new(
+            RefusalCode::NotRegistered,
+            format!("{} is not registered by this session", self.policies.id_name(id)),
         )
     }
 

@@ -41,6 +41,13 @@ impl Session {
                     self.refuse(&refusal, None);
                 }
             }
+            Control::Claim(claim) => {
+                let handle = self.source.mailbox.clone();
+                let change = Change::Claim { handle, claim };
+                if let Err(refusal) = self.shared.registrar.ask(change).await {
+                    self.refuse(&refusal, None);
+                }
+            }
             Control::Watch(watch) => {
                 self.watch(watch.class, watch.changes_only).await;
             }
