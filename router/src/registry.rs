@@ -42,6 +42,8 @@ pub enum Change<H> {
         incarnation: u64,
         /// Which of the program's connections it is.
         link: u32,
+        /// Which of the times that the program made this connection.
+        attempt: u64,
         /// What it offers.
         services: Vec<Service>,
         /// How many ids it holds already.
@@ -166,6 +168,8 @@ struct Program {
     incarnation: u64,
     /// Which of its connections.
     link: u32,
+    /// Which of the times that it made this connection.
+    attempt: u64,
 }
 
 /// The state behind the table.
@@ -228,8 +232,8 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
-            Change::Register { handle, incarnation, link, services, held } => {
-                let program = Program { incarnation, link };
+            Change::Register { handle, incarnation, link, attempt, services, held } => {
+                let program = Program { incarnation, link, attempt };
                 return self.register(&handle, program, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
@@ -358,7 +362,7 @@ impl<H: Handle> Registry<H> {
         if own && !draining {
             return Err(self.already_registered(id));
         }
-        let Program { incarnation, link } = program;
+        let Program { incarnation, link, attempt } = program;
         let holder = self.programs.get(&id.raw()).copied();
         let held = holder.map_or(0, |holder| holder.incarnation);
         // Without a number of its own nobody can be told from another.
@@ -368,6 +372,17 @@ impl<H: Handle> Registry<H> {
                 RefusalCode::AlreadyRegistered,
                 format!(
                     "{} is registered over another connection of this node; one to each router is enough",
+                    self.policies.id_name(id)
+                ),
+            ));
+        }
+        // A hello that comes late, of a connection that the node has given up. Nobody hears the answer,
+        // and nobody would read what is sent there.
+        if same && let Some(later) = holder.map(|holder| holder.attempt).filter(|n| *n > attempt) {
+            return Err(Refusal::new(
+                RefusalCode::OutdatedIncarnation,
+                format!(
+                    "{} is held by a later connection of this node: attempt {later}, and this is {attempt}",
                     self.policies.id_name(id)
                 ),
             ));
@@ -762,7 +777,8 @@ mod tests {
     ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
-        let change = Change::Register { handle, incarnation, link: 0, services, held: 0 };
+        let change =
+            Change::Register { handle, incarnation, link: 0, attempt: 0, services, held: 0 };
         (registry.apply(change, NOW, &mut effects), effects)
     }
 
@@ -825,6 +841,48 @@ mod tests {
         assert_eq!(refusal.code, RefusalCode::OutdatedIncarnation);
         assert_eq!(refusal.text, "matchsvr.1 is held by incarnation 11, which is newer than 9");
         assert_eq!(holder(&registry, "5.1"), Some(3));
+    }
+
+    #[test]
+    fn an_earlier_attempt_of_a_connection_comes_too_late() {
+        let mut registry = registry();
+        let mut attempt = |handle, link, attempt, text: &str| {
+            let services = vec![Service::of(id(text))];
+            let change =
+                Change::Register { handle, incarnation: 10, link, attempt, services, held: 0 };
+            let mut effects = Effects::default();
+            let result = registry.apply(change, NOW, &mut effects).map_err(|refusal| refusal.code);
+            (result.map(drop), effects.before.len() + effects.after.len())
+        };
+        assert!(attempt(1, 1, 7, "5.1").0.is_ok());
+        let refused = (Err(RefusalCode::OutdatedIncarnation), 0);
+        assert_eq!(attempt(2, 1, 6, "5.1"), refused);
+        // Another link is refused as such, and has attempts of its own.
+        assert_eq!(attempt(3, 0, 6, "5.1"), (Err(RefusalCode::AlreadyRegistered), 0));
+        assert!(attempt(3, 0, 6, "5.2").0.is_ok());
+        // The newest wins where attempts are not counted, or equal.
+        assert!(attempt(4, 1, 7, "5.1").0.is_ok());
+        assert!(attempt(5, 1, 8, "5.1").0.is_ok());
+        assert_eq!(attempt(4, 1, 7, "5.1"), refused);
+
+        // While it drains, answers are still on their way to the later one.
+        let (handle, ids) = (5, vec![id("5.1")]);
+        registry.apply(Change::Drain { handle, ids }, NOW, &mut Effects::default()).unwrap();
+        let mut register = |handle, incarnation, attempt| {
+            let services = vec![Service::of(id("5.1"))];
+            let change =
+                Change::Register { handle, incarnation, link: 1, attempt, services, held: 0 };
+            registry.apply(change, NOW, &mut Effects::default())
+        };
+        let refusal = register(6, 10, 7).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OutdatedIncarnation);
+        assert_eq!(
+            refusal.text,
+            "matchsvr.1 is held by a later connection of this node: attempt 8, and this is 7"
+        );
+        // Of a program that was started later, the first attempt is newer than any of the one before.
+        register(7, 11, 1).unwrap();
+        assert_eq!(holder(&registry, "5.1"), Some(7));
     }
 
     #[test]
@@ -891,7 +949,8 @@ mod tests {
         registry.max_services = 10_000;
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
-        let change = Change::Register { handle: 1, incarnation: 1, link: 0, services, held: 0 };
+        let change =
+            Change::Register { handle: 1, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
         registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
@@ -905,7 +964,8 @@ mod tests {
         let mut registry = registry();
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
-            let change = Change::Register { handle, incarnation: 1, link: 0, services, held: 0 };
+            let change =
+                Change::Register { handle, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
             registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
@@ -932,6 +992,7 @@ mod tests {
                 handle: 1,
                 incarnation: 1,
                 link: 0,
+                attempt: 0,
                 services: vec![service],
                 held,
             };

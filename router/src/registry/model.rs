@@ -160,7 +160,7 @@ proptest! {
                     let seat = Seat { session: sessions, incarnation, load: 0 };
                     let services = vec![Service { master_since, ..Service::of(id(instance)) }];
                     let change =
-                        Change::Register { handle: sessions, incarnation, link: 0, services, held: 0 };
+                        Change::Register { handle: sessions, incarnation, link: 0, attempt: 0, services, held: 0 };
                     let joins = model.join(policy, instance, seat, master_since);
                     let result = registry.apply(change, now, &mut effects);
                     prop_assert_eq!(result.is_ok(), joins);

@@ -108,6 +108,7 @@ impl Session {
             handle: self.source.mailbox.clone(),
             incarnation: hello.incarnation,
             link: hello.link,
+            attempt: hello.attempt,
             services: hello.services,
             held: 0,
         };
@@ -118,7 +119,8 @@ impl Session {
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
         self.registered = true;
-        (self.incarnation, self.link) = (hello.incarnation, hello.link);
+        (self.incarnation, self.link, self.attempt) =
+            (hello.incarnation, hello.link, hello.attempt);
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
@@ -146,6 +148,7 @@ impl Session {
             handle: self.source.mailbox.clone(),
             incarnation: self.incarnation,
             link: self.link,
+            attempt: self.attempt,
             services,
             held: self.source.ids.len(),
         };

@@ -50,6 +50,7 @@ impl Router {
             handle: Seat(conn),
             incarnation: hello.incarnation,
             link: hello.link,
+            attempt: hello.attempt,
             services: hello.services,
             held: 0,
         };
