@@ -9,7 +9,8 @@
 //! without a break. Two routers do not share an order: the epochs of an office that moved from one
 //! router's word to another's can't be compared.
 //!
-//! Where one router says so and another one does not, there is a dispute; see `dispute`.
+//! Where one router says so and another one does not, there is a dispute; see `dispute`. Who had the
+//! office may not hear that it was claimed, so it is held only when that one's lease must be over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -99,6 +100,12 @@ struct Link {
     lapsed: bool,
     /// It is about to end.
     leaving: bool,
+    /// The longest lease that there was.
+    term: Duration,
+    /// When a class was claimed there.
+    claimed: BTreeMap<Class, Instant>,
+    /// From when on its word counts, where a claim brought it about.
+    from: BTreeMap<Class, Instant>,
     /// Where it says that an id of this node is master: which, and the epoch.
     mine: BTreeMap<Class, (ServiceId, u64)>,
 }
@@ -120,8 +127,8 @@ impl Offices {
                     let id = id?;
                     Some((class, (id, epoch)))
                 });
-                let (lapsed, leaving, mine) = (false, false, mine.collect());
-                self.links.insert(slot, Link { until, lapsed, leaving, mine });
+                let link = Link { mine: mine.collect(), ..Link::new(until, now) };
+                self.links.insert(slot, link);
                 self.disputes.begin(slot);
             }
             Input::Down { slot } => {
@@ -131,6 +138,7 @@ impl Offices {
                 if let Some(link) = self.links.get_mut(&slot)
                     && link.elected(class, mine, epoch)
                 {
+                    link.answer(class, now);
                     self.disputes.wait_anew(class);
                 }
             }
@@ -139,6 +147,7 @@ impl Offices {
                     && until > link.until
                 {
                     link.until = until;
+                    link.term = link.term.max(until.saturating_duration_since(now));
                     link.lapsed = false;
                 }
             }
@@ -174,7 +183,13 @@ impl Offices {
                 links.map(|(slot, link)| (*slot, link.mine.get(&class).copied())).collect();
             found.extend(disputed(&words));
         }
-        self.disputes.look(&found, now, jitter)
+        let claims = self.disputes.look(&found, now, jitter);
+        for (slot, claim) in &claims {
+            if let Some(link) = self.links.get_mut(slot) {
+                link.claimed.insert(claim.id.class(), now);
+            }
+        }
+        claims
     }
 
     /// When [`expire`](Self::expire) or [`disputes`](Self::disputes) has something to say next, at the
@@ -182,7 +197,8 @@ impl Offices {
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {
         let lapses = self.links.values().filter(|link| !link.lapsed).map(|link| link.until).min();
-        lapses.into_iter().chain(self.disputes.next()).min()
+        let begins = self.links.values().flat_map(|link| link.from.values().copied());
+        lapses.into_iter().chain(self.disputes.next()).chain(begins).min()
     }
 
     /// The epoch under which this node holds an office, if it does at this very moment.
@@ -205,7 +221,7 @@ impl Offices {
     fn said(&self, class: Class, now: Instant) -> Option<u64> {
         let mut highest = None;
         for link in self.links.values().filter(|link| link.until > now) {
-            let (_, epoch) = link.mine.get(&class)?;
+            let (_, epoch) = link.mine.get(&class).filter(|_| !link.from.contains_key(&class))?;
             highest = highest.max(Some(*epoch));
         }
         highest
@@ -213,6 +229,9 @@ impl Offices {
 
     /// Brings `held` up to date, and tells how it changed.
     fn settle(&mut self, now: Instant, changes: &mut Vec<Change>) {
+        for link in self.links.values_mut() {
+            link.from.retain(|_, from| *from > now);
+        }
         for class in self.classes() {
             let before = self.held.get(&class).copied();
             let after = self.epoch(class, now);
@@ -244,6 +263,29 @@ impl Offices {
 }
 
 impl Link {
+    fn new(until: Instant, now: Instant) -> Self {
+        Self {
+            until,
+            lapsed: false,
+            leaving: false,
+            term: until.saturating_duration_since(now),
+            claimed: BTreeMap::new(),
+            from: BTreeMap::new(),
+            mine: BTreeMap::new(),
+        }
+    }
+
+    /// After an election that changed something: it may be what a claim led to.
+    fn answer(&mut self, class: Class, now: Instant) {
+        let claimed = self.claimed.remove(&class);
+        let by_claim = claimed.is_some_and(|at| now < at + self.term);
+        if by_claim && self.mine.contains_key(&class) {
+            self.from.insert(class, now + self.term);
+        } else {
+            self.from.remove(&class);
+        }
+    }
+
     /// Takes in an election; says whether it changes anything for this node.
     fn elected(&mut self, class: Class, mine: Option<ServiceId>, epoch: u64) -> bool {
         let now = match (mine, self.mine.get(&class)) {
@@ -539,6 +581,28 @@ mod tests {
         node.disputes(2_200);
         node.master(2, None, 11, 3_000);
         assert_eq!(node.disputes(3_300), [(2, 1, 9)]);
+    }
+
+    #[test]
+    fn an_office_that_was_claimed_is_held_when_the_lease_of_the_one_before_is_over() {
+        // The longest lease was one of 2,400 ms: it runs from the election.
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 2_000);
+        node.disputes(0);
+        node.lease(1, 3_000, 600);
+        node.disputes(1_100);
+        node.master(1, Some(1), 8, 1_200);
+        node.lease(1, 3_600, 1_200);
+        assert_eq!((node.epoch(3_500), node.expire(3_500)), (None, vec![]));
+        assert_eq!(node.offices.next_expiry(), Some(node.at(3_600)));
+        node.lease(1, 5_900, 3_550);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(3_600)));
+        assert_eq!(node.expire(3_600), [promoted(8)]);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(5_900)));
+        // Elected without a claim, it is master at once.
+        assert_eq!(node.master(1, None, 9, 4_000), [demoted()]);
+        assert_eq!(node.master(1, Some(1), 10, 4_010), [promoted(10)]);
     }
 
     #[test]
