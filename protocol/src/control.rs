@@ -41,6 +41,8 @@ pub enum Control {
     Replaced(Replaced),
     /// node -> router: how busy an instance is.
     Load(Load),
+    /// node -> router: another router elected this id of mine, and you have another master.
+    Claim(Claim),
     /// node -> router: tell me of every change in a class.
     Watch(Watch),
     /// node -> router: tell me no more.
@@ -83,6 +85,10 @@ pub struct Hello {
     /// to the same router is refused.
     #[serde(skip_serializing_if = "is_zero")]
     pub link: u32,
+    /// Grows with every connection that this link makes: a Hello that comes late, from one that was
+    /// given up, does not take the ids from the one that followed.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub attempt: u64,
 }
 
 /// One service that a node offers: `id` by number, or `class` by name with `instance`.
@@ -201,6 +207,15 @@ pub struct Load {
     pub id: ServiceId,
     /// Any number that grows with the work; players online, say.
     pub load: u32,
+}
+
+/// The word of another router that an instance is master of its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The instance.
+    pub id: ServiceId,
+    /// The epoch in which that router elected it.
+    pub epoch: u64,
 }
 
 /// A class to watch, or to watch no more.
@@ -424,6 +439,7 @@ impl Control {
             "unregistered" => Self::Unregistered(read(name, fields)?),
             "replaced" => Self::Replaced(read(name, fields)?),
             "load" => Self::Load(read(name, fields)?),
+            "claim" => Self::Claim(read(name, fields)?),
             "watch" => Self::Watch(read(name, fields)?),
             "unwatch" => Self::Unwatch(read(name, fields)?),
             "event" => Self::Event(read(name, fields)?),
@@ -448,6 +464,7 @@ impl Control {
             Self::Unregistered(fields) => write(name, fields),
             Self::Replaced(fields) => write(name, fields),
             Self::Load(fields) => write(name, fields),
+            Self::Claim(fields) => write(name, fields),
             Self::Watch(fields) | Self::Unwatch(fields) => write(name, fields),
             Self::Event(fields) => write(name, fields),
             Self::Ping(fields) | Self::Pong(fields) => write(name, fields),
@@ -474,6 +491,7 @@ impl Control {
             Self::Unregistered(_) => "unregistered",
             Self::Replaced(_) => "replaced",
             Self::Load(_) => "load",
+            Self::Claim(_) => "claim",
             Self::Watch(_) => "watch",
             Self::Unwatch(_) => "unwatch",
             Self::Event(_) => "event",

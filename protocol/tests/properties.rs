@@ -8,8 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use switchboard_protocol::control::{
-    Event, GoAway, GoAwayReason, Hello, Joined, Left, LeftReason, Load, Master, Ping, Refused,
-    Register, Registered, Replaced, Service, Unregister, Unregistered, Watch, Welcome,
+    Claim, Event, GoAway, GoAwayReason, Hello, Joined, Left, LeftReason, Load, Master, Ping,
+    Refused, Register, Registered, Replaced, Service, Unregister, Unregistered, Watch, Welcome,
 };
 use switchboard_protocol::{
     Class, Control, FixedHeader, Flags, Frame, FrameCodec, Header, Instance, Kind, Mode, Reason,
@@ -243,9 +243,15 @@ fn masters() -> impl Strategy<Value = Master> {
 
 fn messages() -> impl Strategy<Value = Control> {
     let hello =
-        (any::<(u16, u64, u32, u32)>(), texts(), texts(), services(), vec(classes(), 0..20))
+        (any::<(u16, u64, u32, u32, u64)>(), texts(), texts(), services(), vec(classes(), 0..20))
             .prop_map(
-                |((version, incarnation, heartbeat_ms, link), token, name, services, watch)| {
+                |(
+                    (version, incarnation, heartbeat_ms, link, attempt),
+                    token,
+                    name,
+                    services,
+                    watch,
+                )| {
                     Control::Hello(Hello {
                         version,
                         token,
@@ -255,6 +261,7 @@ fn messages() -> impl Strategy<Value = Control> {
                         heartbeat_ms,
                         watch,
                         link,
+                        attempt,
                     })
                 },
             );
@@ -308,6 +315,7 @@ fn messages() -> impl Strategy<Value = Control> {
         any::<u32>().prop_map(|request| Control::Unregistered(Unregistered { request })),
         lists().prop_map(|(_, ids)| Control::Replaced(Replaced { ids })),
         (ids(), any::<u32>()).prop_map(|(id, load)| Control::Load(Load { id, load })),
+        (ids(), any::<u64>()).prop_map(|(id, epoch)| Control::Claim(Claim { id, epoch })),
         (classes(), any::<bool>())
             .prop_map(|(class, changes_only)| Control::Watch(Watch { class, changes_only })),
         classes().prop_map(|class| Control::Unwatch(Watch::of(class))),

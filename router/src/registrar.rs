@@ -200,6 +200,7 @@ impl Made {
             }
             // Who drains is still there for frames that name it.
             Change::Drain { ids, .. } => changed.classes.extend(ids.iter().map(|id| id.class())),
+            Change::Claim { claim, .. } => changed.classes.extend([claim.id.class()]),
             Change::Policies(policies) => changed.policies = Some(policies.clone()),
             _ => {}
         }

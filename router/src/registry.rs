@@ -10,13 +10,14 @@ mod election;
 #[cfg(test)]
 mod model;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use switchboard_protocol::control::{
-    Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
+    Claim, Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
 };
 use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
@@ -41,6 +42,8 @@ pub enum Change<H> {
         incarnation: u64,
         /// Which of the program's connections it is.
         link: u32,
+        /// Which of the times that the program made this connection.
+        attempt: u64,
         /// What it offers.
         services: Vec<Service>,
         /// How many ids it holds already.
@@ -85,6 +88,13 @@ pub enum Change<H> {
         handle: H,
         /// The instance, and how busy it is.
         load: Load,
+    },
+    /// Another router elected an instance, and this one another.
+    Claim {
+        /// The session.
+        handle: H,
+        /// The instance, and the epoch in which it was elected.
+        claim: Claim,
     },
     /// The configuration was read again.
     Policies(Arc<Policies>),
@@ -136,6 +146,8 @@ enum Turn<H> {
     },
     /// A member was taken out.
     Left(Member<H>),
+    /// A member was elected elsewhere later than the master here.
+    Claimed(Office),
     /// The policy may be another one.
     Reload,
 }
@@ -156,6 +168,8 @@ struct Program {
     incarnation: u64,
     /// Which of its connections.
     link: u32,
+    /// Which of the times that it made this connection.
+    attempt: u64,
 }
 
 /// The state behind the table.
@@ -218,8 +232,8 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
-            Change::Register { handle, incarnation, link, services, held } => {
-                let program = Program { incarnation, link };
+            Change::Register { handle, incarnation, link, attempt, services, held } => {
+                let program = Program { incarnation, link, attempt };
                 return self.register(&handle, program, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
@@ -234,6 +248,7 @@ impl<H: Handle> Registry<H> {
             }
             Change::Unwatch { handle, class } => self.unwatch(&handle, class),
             Change::Load { handle, load } => self.load(&handle, load)?,
+            Change::Claim { handle, claim } => self.claim(&handle, claim, now_us, effects)?,
             Change::Policies(policies) => self.take_policies(policies, now_us, effects),
         }
         Ok(Vec::new())
@@ -347,7 +362,7 @@ impl<H: Handle> Registry<H> {
         if own && !draining {
             return Err(self.already_registered(id));
         }
-        let Program { incarnation, link } = program;
+        let Program { incarnation, link, attempt } = program;
         let holder = self.programs.get(&id.raw()).copied();
         let held = holder.map_or(0, |holder| holder.incarnation);
         // Without a number of its own nobody can be told from another.
@@ -357,6 +372,17 @@ impl<H: Handle> Registry<H> {
                 RefusalCode::AlreadyRegistered,
                 format!(
                     "{} is registered over another connection of this node; one to each router is enough",
+                    self.policies.id_name(id)
+                ),
+            ));
+        }
+        // A hello that comes late, of a connection that the node has given up. Nobody hears the answer,
+        // and nobody would read what is sent there.
+        if same && let Some(later) = holder.map(|holder| holder.attempt).filter(|n| *n > attempt) {
+            return Err(Refusal::new(
+                RefusalCode::OutdatedIncarnation,
+                format!(
+                    "{} is held by a later connection of this node: attempt {later}, and this is {attempt}",
                     self.policies.id_name(id)
                 ),
             ));
@@ -497,6 +523,8 @@ impl<H: Handle> Registry<H> {
             Turn::Joined(joiner) => {
                 (seated.clone(), seated.as_ref().map(office), Some(joiner), true)
             }
+            // The master here steps aside, if the policy lets it.
+            Turn::Claimed(claimant) => (seated, None, Some(claimant), true),
             // A master that left is not in the table any more, but it was one.
             Turn::Left(gone) => match seated {
                 Some(seated) => (Some(seated.clone()), Some(office(&seated)), None, true),
@@ -594,11 +622,36 @@ impl<H: Handle> Registry<H> {
                 member.set_load(load.load);
                 Ok(())
             }
-            _ => Err(Refusal::new(
-                RefusalCode::NotRegistered,
-                format!("{} is not registered by this session", self.policies.id_name(load.id)),
-            )),
+            _ => Err(self.not_registered(load.id)),
         }
+    }
+
+    /// Of two routers' masters the one that was elected last stays. Equal epochs are decided by the id, so
+    /// that one of the two gives way.
+    fn claim(
+        &mut self,
+        handle: &H,
+        claim: Claim,
+        now_us: u64,
+        effects: &mut Effects<H>,
+    ) -> Result<(), Refusal> {
+        let Claim { id, epoch } = claim;
+        if !self.holds(handle, id) {
+            return if self.drains(handle, id) { Ok(()) } else { Err(self.not_registered(id)) };
+        }
+        let later = self.master(id.class()).and_then(|master| {
+            let there = master.id?;
+            Some((epoch, Reverse(id)) > (master.epoch, Reverse(there)) && id != there)
+        });
+        if later == Some(true) {
+            let claimant = Office { instance: id.instance().raw(), claim: epoch };
+            let mut event = Event::of(id.class());
+            self.elect(id.class(), Turn::Claimed(claimant), now_us, &mut event, effects);
+            if event.master.is_some() {
+                self.announce(event, effects);
+            }
+        }
+        Ok(())
     }
 
     /// A class that is for the lowest id now gets it as its master at once; under the other policies the
@@ -633,6 +686,13 @@ impl<H: Handle> Registry<H> {
         Refusal::new(
             RefusalCode::AlreadyRegistered,
             format!("{} is registered by this session already", self.policies.id_name(id)),
+        )
+    }
+
+    fn not_registered(&self, id: ServiceId) -> Refusal {
+        Refusal::new(
+            RefusalCode::NotRegistered,
+            format!("{} is not registered by this session", self.policies.id_name(id)),
         )
     }
 
@@ -717,7 +777,8 @@ mod tests {
     ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
-        let change = Change::Register { handle, incarnation, link: 0, services, held: 0 };
+        let change =
+            Change::Register { handle, incarnation, link: 0, attempt: 0, services, held: 0 };
         (registry.apply(change, NOW, &mut effects), effects)
     }
 
@@ -780,6 +841,48 @@ mod tests {
         assert_eq!(refusal.code, RefusalCode::OutdatedIncarnation);
         assert_eq!(refusal.text, "matchsvr.1 is held by incarnation 11, which is newer than 9");
         assert_eq!(holder(&registry, "5.1"), Some(3));
+    }
+
+    #[test]
+    fn an_earlier_attempt_of_a_connection_comes_too_late() {
+        let mut registry = registry();
+        let mut attempt = |handle, link, attempt, text: &str| {
+            let services = vec![Service::of(id(text))];
+            let change =
+                Change::Register { handle, incarnation: 10, link, attempt, services, held: 0 };
+            let mut effects = Effects::default();
+            let result = registry.apply(change, NOW, &mut effects).map_err(|refusal| refusal.code);
+            (result.map(drop), effects.before.len() + effects.after.len())
+        };
+        assert!(attempt(1, 1, 7, "5.1").0.is_ok());
+        let refused = (Err(RefusalCode::OutdatedIncarnation), 0);
+        assert_eq!(attempt(2, 1, 6, "5.1"), refused);
+        // Another link is refused as such, and has attempts of its own.
+        assert_eq!(attempt(3, 0, 6, "5.1"), (Err(RefusalCode::AlreadyRegistered), 0));
+        assert!(attempt(3, 0, 6, "5.2").0.is_ok());
+        // The newest wins where attempts are not counted, or equal.
+        assert!(attempt(4, 1, 7, "5.1").0.is_ok());
+        assert!(attempt(5, 1, 8, "5.1").0.is_ok());
+        assert_eq!(attempt(4, 1, 7, "5.1"), refused);
+
+        // While it drains, answers are still on their way to the later one.
+        let (handle, ids) = (5, vec![id("5.1")]);
+        registry.apply(Change::Drain { handle, ids }, NOW, &mut Effects::default()).unwrap();
+        let mut register = |handle, incarnation, attempt| {
+            let services = vec![Service::of(id("5.1"))];
+            let change =
+                Change::Register { handle, incarnation, link: 1, attempt, services, held: 0 };
+            registry.apply(change, NOW, &mut Effects::default())
+        };
+        let refusal = register(6, 10, 7).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OutdatedIncarnation);
+        assert_eq!(
+            refusal.text,
+            "matchsvr.1 is held by a later connection of this node: attempt 8, and this is 7"
+        );
+        // Of a program that was started later, the first attempt is newer than any of the one before.
+        register(7, 11, 1).unwrap();
+        assert_eq!(holder(&registry, "5.1"), Some(7));
     }
 
     #[test]
@@ -846,7 +949,8 @@ mod tests {
         registry.max_services = 10_000;
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
-        let change = Change::Register { handle: 1, incarnation: 1, link: 0, services, held: 0 };
+        let change =
+            Change::Register { handle: 1, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
         registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
@@ -860,7 +964,8 @@ mod tests {
         let mut registry = registry();
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
-            let change = Change::Register { handle, incarnation: 1, link: 0, services, held: 0 };
+            let change =
+                Change::Register { handle, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
             registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
@@ -887,6 +992,7 @@ mod tests {
                 handle: 1,
                 incarnation: 1,
                 link: 0,
+                attempt: 0,
                 services: vec![service],
                 held,
             };

@@ -120,7 +120,7 @@ async fn first_link(drivers: Vec<Driver>) -> Result<(Driver, Welcomed, Vec<Drive
     let mut refused = None;
     let mut others = Vec::new();
     let mut drivers = drivers.into_iter();
-    while let Some(driver) = drivers.next() {
+    while let Some(mut driver) = drivers.next() {
         match driver.connect().await {
             Ok(welcomed) => {
                 others.extend(drivers);

@@ -152,6 +152,7 @@ impl Session<'_> {
             Some(delay) => {
                 // Nothing new goes there from now on, if there is another.
                 self.shared.links.leaving(self.port.slot);
+                self.shared.office(Input::Leaving { slot: self.port.slot });
                 self.come_back.send_replace(Some(Instant::now() + delay));
                 None
             }

@@ -36,6 +36,8 @@ pub(crate) struct Driver {
     crew: Arc<Crew>,
     port: Arc<Port>,
     plan: Plan,
+    /// How often it has connected, or tried to.
+    attempt: u64,
 }
 
 /// What the drivers of a node have in common.
@@ -64,7 +66,7 @@ impl Crew {
     /// The driver of one more router.
     pub(crate) fn driver(self: &Arc<Self>, port: Arc<Port>) -> Driver {
         self.drivers.fetch_add(1, Ordering::Relaxed);
-        Driver { crew: Arc::clone(self), port, plan: self.plan.clone() }
+        Driver { crew: Arc::clone(self), port, plan: self.plan.clone(), attempt: 0 }
     }
 
     /// Drivers for the routers that a router told of.
@@ -79,7 +81,8 @@ impl Crew {
 
 impl Driver {
     /// Tries once to connect.
-    pub(crate) async fn connect(&self) -> Result<Welcomed, ConnectError> {
+    pub(crate) async fn connect(&mut self) -> Result<Welcomed, ConnectError> {
+        self.attempt += 1;
         let shared = &self.crew.shared;
         let (asked, services) = {
             let (asked, mut services) = shared.identity().services();
@@ -95,7 +98,8 @@ impl Driver {
         let wanted = services.len();
         let watch = shared.watches.repaint(self.port.slot);
         let link = self.port.slot as u32;
-        let hello = Hello { services, watch, link, ..self.plan.hello.clone() };
+        let attempt = self.attempt;
+        let hello = Hello { services, watch, link, attempt, ..self.plan.hello.clone() };
         let router = self.port.address.to_string();
         let result = self.port.address.connect(hello, self.plan.connect_timeout).await;
         if result.is_err() {
@@ -156,7 +160,7 @@ impl Driver {
     }
 
     /// Works until the node is closed, connecting first.
-    pub(crate) fn start(self) -> watch::Receiver<bool> {
+    pub(crate) fn start(mut self) -> watch::Receiver<bool> {
         // Whether the first attempt is over.
         let (tried, receiver) = watch::channel(false);
         tokio::spawn(async move {

@@ -33,7 +33,7 @@
 //!   outside in;
 //! - `shared`, `links`, `outbox`, `calls`, `requests`, `identity`, `lifecycle`, `load`, `drops`: the
 //!   state between handles and drivers;
-//! - `choice`, `office`, `retry`, `window`, `backoff`: decisions that need no socket and no clock:
+//! - `choice`, `office`, `dispute`, `retry`, `window`, `backoff`: decisions that need no socket and no clock:
 //!   which router, which offices, whether to send a call again, whether to run one;
 //! - `tally`, `meter`, `sharded`, `latency`, `outcome`, `stats`: what is counted on the way, and how
 //!   programs read it; `prometheus`: the same for a scrape, with the feature of that name;
@@ -50,6 +50,7 @@ mod choice;
 mod collect;
 mod connecting;
 mod dispatch;
+mod dispute;
 mod driver;
 mod drops;
 mod error;

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use switchboard_protocol::{Class, FixedHeader, Flags, Frame, Header, Kind, ServiceId};
+use switchboard_protocol::{Class, Control, FixedHeader, Flags, Frame, Header, Kind, ServiceId};
 use tokio::sync::{Notify, watch};
 
 use crate::calls::{Calls, News};
@@ -242,6 +242,13 @@ impl Links {
             result => return result,
         }
         self.push(Way::Chosen, header, payload, |_| true).map(|_| ())
+    }
+
+    /// Sends a control message to one router. A link that is going down takes it along.
+    pub(crate) fn tell(&self, slot: usize, message: &Control) {
+        if let Some(port) = self.ports().get(slot) {
+            let _ = port.outbox.push_control(message);
+        }
     }
 
     /// A link is up: its outbox is open.

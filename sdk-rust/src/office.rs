@@ -8,11 +8,17 @@
 //! The epoch is the highest that those routers said, and does not shrink while the office is held
 //! without a break. Two routers do not share an order: the epochs of an office that moved from one
 //! router's word to another's can't be compared.
+//!
+//! Where one router says so and another one does not, there is a dispute; see `dispute`. Who had the
+//! office may not hear that it was claimed, so it is held only when that one's lease must be over.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use switchboard_protocol::control::Claim;
 use switchboard_protocol::{Class, ServiceId};
+
+use crate::dispute::{Disputes, disputed};
 
 /// What a node learns of its offices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +55,11 @@ pub enum Input {
         /// When the lease runs out now.
         until: Instant,
     },
+    /// A router asks this node to go: whom it elects meanwhile shall not count elsewhere.
+    Leaving {
+        /// Which router.
+        slot: usize,
+    },
     /// This node does not hold these ids any more, at any router.
     Gone {
         /// The ids.
@@ -79,6 +90,7 @@ pub struct Offices {
     links: BTreeMap<usize, Link>,
     /// What was announced last, with its epoch.
     held: BTreeMap<Class, u64>,
+    disputes: Disputes,
 }
 
 #[derive(Debug)]
@@ -86,6 +98,14 @@ struct Link {
     until: Instant,
     /// Whether what follows from the end of the lease has been announced.
     lapsed: bool,
+    /// It is about to end.
+    leaving: bool,
+    /// The longest lease that there was.
+    term: Duration,
+    /// When a class was claimed there.
+    claimed: BTreeMap<Class, Instant>,
+    /// From when on its word counts, where a claim brought it about.
+    from: BTreeMap<Class, Instant>,
     /// Where it says that an id of this node is master: which, and the epoch.
     mine: BTreeMap<Class, (ServiceId, u64)>,
 }
@@ -107,14 +127,19 @@ impl Offices {
                     let id = id?;
                     Some((class, (id, epoch)))
                 });
-                self.links.insert(slot, Link { until, lapsed: false, mine: mine.collect() });
+                let link = Link { mine: mine.collect(), ..Link::new(until, now) };
+                self.links.insert(slot, link);
+                self.disputes.begin(slot);
             }
             Input::Down { slot } => {
                 self.links.remove(&slot);
             }
             Input::Master { slot, class, mine, epoch } => {
-                if let Some(link) = self.links.get_mut(&slot) {
-                    link.elected(class, mine, epoch);
+                if let Some(link) = self.links.get_mut(&slot)
+                    && link.elected(class, mine, epoch)
+                {
+                    link.answer(class, now);
+                    self.disputes.wait_anew(class);
                 }
             }
             Input::Lease { slot, until } => {
@@ -122,8 +147,12 @@ impl Offices {
                     && until > link.until
                 {
                     link.until = until;
+                    link.term = link.term.max(until.saturating_duration_since(now));
                     link.lapsed = false;
                 }
+            }
+            Input::Leaving { slot } => {
+                self.links.entry(slot).and_modify(|link| link.leaving = true);
             }
             Input::Gone { ids } => {
                 for link in self.links.values_mut() {
@@ -142,10 +171,34 @@ impl Offices {
         changes
     }
 
-    /// When [`expire`](Self::expire) has something to say next, at the earliest.
+    /// What to tell routers that do not name this node as master while another one does. Asked after
+    /// everything that was taken in, and when [`next_expiry`](Self::next_expiry) has come; disputes that
+    /// are seen for the first time wait for `jitter` longer than they must.
+    pub fn disputes(&mut self, now: Instant, jitter: Duration) -> Vec<(usize, Claim)> {
+        let counts = |link: &Link| link.until > now && !link.leaving;
+        let mut found = Vec::new();
+        for class in self.classes() {
+            let links = self.links.iter().filter(|(_, link)| counts(link));
+            let words: Vec<_> =
+                links.map(|(slot, link)| (*slot, link.mine.get(&class).copied())).collect();
+            found.extend(disputed(&words));
+        }
+        let claims = self.disputes.look(&found, now, jitter);
+        for (slot, claim) in &claims {
+            if let Some(link) = self.links.get_mut(slot) {
+                link.claimed.insert(claim.id.class(), now);
+            }
+        }
+        claims
+    }
+
+    /// When [`expire`](Self::expire) or [`disputes`](Self::disputes) has something to say next, at the
+    /// earliest.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.links.values().filter(|link| !link.lapsed).map(|link| link.until).min()
+        let lapses = self.links.values().filter(|link| !link.lapsed).map(|link| link.until).min();
+        let begins = self.links.values().flat_map(|link| link.from.values().copied());
+        lapses.into_iter().chain(self.disputes.next()).chain(begins).min()
     }
 
     /// The epoch under which this node holds an office, if it does at this very moment.
@@ -168,7 +221,7 @@ impl Offices {
     fn said(&self, class: Class, now: Instant) -> Option<u64> {
         let mut highest = None;
         for link in self.links.values().filter(|link| link.until > now) {
-            let (_, epoch) = link.mine.get(&class)?;
+            let (_, epoch) = link.mine.get(&class).filter(|_| !link.from.contains_key(&class))?;
             highest = highest.max(Some(*epoch));
         }
         highest
@@ -176,6 +229,9 @@ impl Offices {
 
     /// Brings `held` up to date, and tells how it changed.
     fn settle(&mut self, now: Instant, changes: &mut Vec<Change>) {
+        for link in self.links.values_mut() {
+            link.from.retain(|_, from| *from > now);
+        }
         for class in self.classes() {
             let before = self.held.get(&class).copied();
             let after = self.epoch(class, now);
@@ -207,7 +263,31 @@ impl Offices {
 }
 
 impl Link {
-    fn elected(&mut self, class: Class, mine: Option<ServiceId>, epoch: u64) {
+    fn new(until: Instant, now: Instant) -> Self {
+        Self {
+            until,
+            lapsed: false,
+            leaving: false,
+            term: until.saturating_duration_since(now),
+            claimed: BTreeMap::new(),
+            from: BTreeMap::new(),
+            mine: BTreeMap::new(),
+        }
+    }
+
+    /// After an election that changed something: it may be what a claim led to.
+    fn answer(&mut self, class: Class, now: Instant) {
+        let claimed = self.claimed.remove(&class);
+        let by_claim = claimed.is_some_and(|at| now < at + self.term);
+        if by_claim && self.mine.contains_key(&class) {
+            self.from.insert(class, now + self.term);
+        } else {
+            self.from.remove(&class);
+        }
+    }
+
+    /// Takes in an election; says whether it changes anything for this node.
+    fn elected(&mut self, class: Class, mine: Option<ServiceId>, epoch: u64) -> bool {
         let now = match (mine, self.mine.get(&class)) {
             // A router tells a master when it no longer is one. So a second promotion of the same
             // id means that a newer incarnation holds the id and the office, and the router's word
@@ -215,10 +295,11 @@ impl Link {
             (Some(id), Some((held, before))) if id == *held && epoch != *before => None,
             (mine, _) => mine.map(|id| (id, epoch)),
         };
-        match now {
+        let before = match now {
             Some(now) => self.mine.insert(class, now),
             None => self.mine.remove(&class),
         };
+        before != now
     }
 }
 
@@ -278,6 +359,14 @@ mod tests {
 
         fn expire(&mut self, now: u64) -> Vec<Change> {
             self.offices.expire(self.at(now))
+        }
+
+        /// What it claims, with a jitter of 100 ms: the router, the instance, the epoch.
+        fn disputes(&mut self, now: u64) -> Vec<(usize, u32, u64)> {
+            let claims = self.offices.disputes(self.at(now), Duration::from_millis(100));
+            let short =
+                |(slot, claim): (usize, Claim)| (slot, claim.id.instance().raw(), claim.epoch);
+            claims.into_iter().map(short).collect()
         }
 
         fn epoch(&self, now: u64) -> Option<u64> {
@@ -421,5 +510,125 @@ mod tests {
         assert_eq!(node.master(0, Some(1), 7, 2), []);
         assert_eq!(node.lease(0, 500, 3), []);
         assert_eq!((node.epoch(3), node.offices.next_expiry()), (None, None));
+    }
+
+    #[test]
+    fn a_dispute_that_lasts_is_said_once_to_the_router_that_names_another() {
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        assert_eq!(node.disputes(0), []);
+        node.up(1, None, 9_000);
+        assert_eq!(node.disputes(0), []);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(1_100)));
+        assert_eq!(node.disputes(1_099), []);
+        assert_eq!(node.disputes(1_100), [(1, 1, 7)]);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(9_000)));
+        assert_eq!(node.disputes(5_000), []);
+        // A session that is made anew has not heard it.
+        node.down(1, 5_000);
+        node.up(1, None, 9_000);
+        assert_eq!(node.disputes(5_000), []);
+        assert_eq!(node.disputes(6_100), [(1, 1, 7)]);
+        // Nor has this one, of a later epoch.
+        node.master(0, None, 8, 6_200);
+        assert_eq!(node.disputes(6_200), []);
+        node.master(0, Some(1), 9, 6_300);
+        assert_eq!(node.disputes(6_300), []);
+        assert_eq!(node.disputes(7_400), [(1, 1, 9)]);
+    }
+
+    #[test]
+    fn a_dispute_that_ends_in_time_is_nothing() {
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 9_000);
+        node.disputes(0);
+        node.master(1, Some(1), 8, 1_000);
+        assert_eq!(node.disputes(1_000), []);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(9_000)));
+        // The next one begins when it begins.
+        node.master(1, None, 9, 3_000);
+        assert_eq!(node.disputes(3_000), []);
+        assert_eq!(node.disputes(4_099), []);
+        assert_eq!(node.disputes(4_100), [(1, 1, 7)]);
+    }
+
+    #[test]
+    fn the_highest_epoch_is_claimed_at_every_router_that_names_another() {
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 9_000);
+        node.up(2, Some((2, 9)), 9_000);
+        node.up(3, None, 9_000);
+        node.disputes(0);
+        assert_eq!(node.disputes(1_100), [(1, 2, 9), (3, 2, 9)]);
+    }
+
+    #[test]
+    fn whoever_is_elected_or_dismissed_meanwhile_waits_anew() {
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, Some((1, 9)), 9_000);
+        node.up(2, None, 9_000);
+        node.disputes(0);
+        node.master(0, None, 10, 1_000);
+        assert_eq!(node.disputes(1_000), []);
+        assert_eq!(node.disputes(2_099), []);
+        assert_eq!(node.disputes(2_100), [(0, 1, 9), (2, 1, 9)]);
+        // What does not concern it is no reason to wait.
+        node.down(2, 2_200);
+        node.up(2, None, 9_000);
+        node.disputes(2_200);
+        node.master(2, None, 11, 3_000);
+        assert_eq!(node.disputes(3_300), [(2, 1, 9)]);
+    }
+
+    #[test]
+    fn an_office_that_was_claimed_is_held_when_the_lease_of_the_one_before_is_over() {
+        // The longest lease was one of 2,400 ms: it runs from the election.
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 2_000);
+        node.disputes(0);
+        node.lease(1, 3_000, 600);
+        node.disputes(1_100);
+        node.master(1, Some(1), 8, 1_200);
+        node.lease(1, 3_600, 1_200);
+        assert_eq!((node.epoch(3_500), node.expire(3_500)), (None, vec![]));
+        assert_eq!(node.offices.next_expiry(), Some(node.at(3_600)));
+        node.lease(1, 5_900, 3_550);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(3_600)));
+        assert_eq!(node.expire(3_600), [promoted(8)]);
+        assert_eq!(node.offices.next_expiry(), Some(node.at(5_900)));
+        // Elected without a claim, it is master at once.
+        assert_eq!(node.master(1, None, 9, 4_000), [demoted()]);
+        assert_eq!(node.master(1, Some(1), 10, 4_010), [promoted(10)]);
+    }
+
+    #[test]
+    fn routers_without_a_lease_and_those_that_leave_have_no_part_in_a_dispute() {
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 500);
+        node.disputes(0);
+        node.expire(1_000);
+        assert_eq!(node.disputes(1_100), []);
+        // A lease begins it anew.
+        node.lease(1, 9_000, 1_200);
+        node.disputes(1_200);
+        assert_eq!(node.disputes(2_299), []);
+        let leaving =
+            |node: &mut Node, slot| node.offices.apply(Input::Leaving { slot }, node.at(2_299));
+        assert_eq!(leaving(&mut node, 1), []);
+        assert_eq!(node.disputes(2_300), []);
+
+        let mut node = Node::new();
+        node.up(0, Some((1, 7)), 9_000);
+        node.up(1, None, 9_000);
+        leaving(&mut node, 0);
+        assert_eq!(node.disputes(2_300), []);
+        assert_eq!(node.disputes(4_000), [], "whom a router elects that leaves is not for long");
+        node.offices.apply(Input::Gone { ids: vec![id(1)] }, node.at(4_000));
+        assert_eq!(node.disputes(4_000), []);
     }
 }

@@ -142,7 +142,8 @@ impl<'a> Session<'a> {
     }
 
     /// Pings at every heartbeat, and gives the router up after three without a frame from it.
-    /// Offices that depend on its answers are laid down when they are missing for too long.
+    /// Offices that depend on its answers are laid down when they are missing for too long, and those that
+    /// it gives to another node than other routers do are claimed.
     async fn keep_alive(&self) -> End {
         let mut ticks = interval(self.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,6 +157,7 @@ impl<'a> Session<'a> {
                     self.shared.expire_offices();
                     continue;
                 }
+                () = self.shared.expires_sooner.notified() => continue,
             }
             if self.heard.swap(false, Ordering::Relaxed) {
                 silent = 0;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use switchboard_protocol::control::{Master, Register, Unregister};
 use switchboard_protocol::{Class, Control, Header, ServiceId};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use crate::backoff;
 use crate::calls::Calls;
 use crate::drops::Drops;
 use crate::error::{CloseReason, ForwardError, RegisterError};
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     identity: RwLock<Identity>,
     /// The classes that this node is master of.
     offices: Mutex<Offices>,
+    /// For whichever link sleeps until then.
+    pub(crate) expires_sooner: Notify,
     /// What to do before the node closes.
     stop: Mutex<Option<Hook>>,
     /// Idempotent calls that this node has taken; an answer takes the router of the newest copy.
@@ -92,6 +95,7 @@ impl Shared {
             options,
             identity: RwLock::new(identity),
             offices: Mutex::default(),
+            expires_sooner: Notify::new(),
             stop: Mutex::default(),
             window: Mutex::new(Window::new(options.window)),
             queue: OnceLock::new(),
@@ -222,12 +226,13 @@ impl Shared {
         self.change_offices(|offices| offices.apply(input, Instant::now()));
     }
 
-    /// Lays down the offices whose routers have been silent for too long.
+    /// Lays down the offices whose routers have been silent for too long, and claims those about which
+    /// routers differ for too long.
     pub(crate) fn expire_offices(&self) {
         self.change_offices(|offices| offices.expire(Instant::now()));
     }
 
-    /// When an office has to be laid down unless a router is heard before.
+    /// When an office has to be laid down unless a router is heard before, or to be claimed.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.offices().next_expiry()
     }
@@ -249,13 +254,24 @@ impl Shared {
     }
 
     fn change_offices(&self, change: impl FnOnce(&mut Offices) -> Vec<Change>) {
+        let jitter = LONGEST_JITTER.mul_f64(backoff::random() as f64 / u64::MAX as f64);
         let mut offices = self.offices();
+        let next = offices.next_expiry();
         // Announced under the lock, so that events come in the order of the changes.
         for change in change(&mut offices) {
             self.events.announce(match change {
                 Change::Promoted { class, epoch } => Event::Promoted { class, epoch },
                 Change::Demoted { class } => Event::Demoted { class },
             });
+        }
+        let disputes = offices.disputes(Instant::now(), jitter);
+        let sooner = offices.next_expiry().is_some_and(|at| next.is_none_or(|next| at < next));
+        drop(offices);
+        if sooner {
+            self.expires_sooner.notify_one();
+        }
+        for (slot, claim) in disputes {
+            self.links.tell(slot, &Control::Claim(claim));
         }
     }
 
@@ -306,6 +322,9 @@ pub(crate) fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     }
     result
 }
+
+/// How much longer than it must a node waits before it claims an office: up to a second.
+const LONGEST_JITTER: Duration = Duration::from_secs(1);
 
 /// A scratch buffer that grew beyond this is given back: 64 KiB.
 const KEEP_CAPACITY: usize = 64 << 10;

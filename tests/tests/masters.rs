@@ -2,7 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use switchboard_protocol::control::{Event, Hello, Load, Master, Register, Service};
+use switchboard_protocol::control::{
+    Claim, Event, Hello, Load, Master, Register, Service, Unregister,
+};
 use switchboard_protocol::{Control, Mode, RefusalCode, ServiceId};
 use switchboard_tests::frames::{class, hello, id, service, to_class};
 use switchboard_tests::{Incoming, RawNode, RouterBuilder, RouterProcess, eventually};
@@ -156,8 +158,7 @@ fn old_and_new_master_are_both_told_and_the_new_one_before_its_first_frame() {
                 move || (0..30).for_each(|_| writer.send_all(&frames))
             });
             let ids = vec![id("5.2")];
-            let give_up =
-                switchboard_protocol::control::Unregister { request: 1, ids, draining: false };
+            let give_up = Unregister { request: 1, ids, draining: false };
             both.say(Control::Unregister(give_up));
             let (next, epoch) = master(&mut both);
             assert_eq!((next, master(&mut both)), (Some(id("5.3")), (next, epoch)), "{policy}");
@@ -238,6 +239,68 @@ fn who_was_elected_last_elsewhere_takes_the_office_where_masters_stay() {
         let (_six, told) = claim(&router, "5.6", 1);
         assert_eq!(told.id, Some(id("5.6")), "{policy}");
     }
+}
+
+#[test]
+fn of_the_masters_of_two_routers_the_one_that_was_elected_last_stays() {
+    for policy in ["sticky", "lowest-load"] {
+        let [north, south] = [(); 2].map(|()| RouterProcess::with(&config(policy)));
+        let (mut three_north, before) = claim(&north, "5.3", 0);
+        let mut one_north = north.join(&["5.1"]);
+        let (mut one_south, last) = claim(&south, "5.1", 0);
+        let mut three_south = south.join(&["5.3"]);
+        assert!(last.epoch > before.epoch);
+        assert_eq!(master(&mut three_north), (Some(id("5.3")), before.epoch));
+        let mut node = watcher(&north);
+
+        let says = |node: &mut RawNode, text: &str, epoch| {
+            node.say(Control::Claim(Claim { id: id(text), epoch }));
+            node.sync();
+        };
+        says(&mut three_south, "5.3", before.epoch);
+        assert_eq!(present(&south), Some(id("5.1")));
+        says(&mut one_north, "5.1", last.epoch);
+        let (elected, epoch) = master(&mut three_north);
+        assert_eq!(elected, Some(id("5.1")), "the old master hears of it");
+        assert!(epoch > last.epoch);
+        assert_eq!(master(&mut one_north), (Some(id("5.1")), epoch));
+        assert_eq!(master(&mut node), (Some(id("5.1")), epoch));
+        // Said once more, or of the past, it changes nothing.
+        says(&mut one_north, "5.1", u64::MAX);
+        says(&mut three_north, "5.3", before.epoch);
+        says(&mut one_south, "5.1", last.epoch);
+        assert_eq!((present(&north), present(&south)), (Some(id("5.1")), Some(id("5.1"))));
+        let changes = |router: &RouterProcess| {
+            router.metric("switchboard_master_changes_total", &[("class", "matchsvr")])
+        };
+        assert_eq!((changes(&north), changes(&south)), (2, 1));
+    }
+}
+
+#[test]
+fn a_claim_counts_for_a_live_id_of_the_session_and_under_a_policy_that_keeps_masters() {
+    let router = RouterProcess::with(&config("sticky"));
+    let _two = router.join(&["5.2"]);
+    let mut one = router.join(&["5.1"]);
+    let claim = |text: &str| Control::Claim(Claim { id: id(text), epoch: u64::MAX });
+    for text in ["5.2", "5.9"] {
+        one.say(claim(text));
+        let refused = one.expect_refused();
+        assert_eq!(RefusalCode::from_raw(refused.code), RefusalCode::NotRegistered);
+        let name = text.replace("5.", "matchsvr.");
+        assert_eq!(refused.text, format!("{name} is not registered by this session"));
+    }
+    one.say(Control::Unregister(Unregister { request: 1, ids: vec![id("5.1")], draining: true }));
+    one.say(claim("5.1"));
+    one.sync();
+    assert_eq!(present(&router), Some(id("5.2")), "who drains is not elected");
+
+    let router = RouterProcess::with(&config("lowest-id"));
+    let _one = router.join(&["5.1"]);
+    let mut two = router.join(&["5.2"]);
+    two.say(claim("5.2"));
+    two.sync();
+    assert_eq!(present(&router), Some(id("5.1")));
 }
 
 #[test]

@@ -276,6 +276,37 @@ fn an_equal_incarnation_takes_its_ids_back() {
 }
 
 #[test]
+fn a_hello_that_comes_late_does_not_take_the_ids_from_the_connection_that_followed() {
+    let router = RouterProcess::with("classes: {matchsvr: {id: 5}}\n");
+    let attempt = |attempt| Hello { incarnation: 10, link: 1, attempt, ..hello(&["5.1"]) };
+    let mut late = router.connect();
+    let mut holder = router.connect();
+    holder.hello(attempt(2));
+    assert_eq!(holder.expect_event().master.and_then(|master| master.id), Some(id("5.1")));
+    late.say(Control::Hello(attempt(1)));
+    let refused = late.expect_refused();
+    assert_eq!(RefusalCode::from_raw(refused.code), RefusalCode::OutdatedIncarnation);
+    assert_eq!(
+        refused.text,
+        "matchsvr.1 is held by a later connection of this node: attempt 2, and this is 1"
+    );
+    late.expect_closed();
+    holder.sync();
+    assert_eq!(holder.inbox().count(), 0, "the holder hears nothing of it");
+    // A session that lives is refused as well, in the attempt of its hello.
+    let mut other = router.connect();
+    other.hello(Hello { services: vec![service("7.1")], ..attempt(1) });
+    let services = vec![service("5.1")];
+    other.say(Control::Register(Register { request: 3, services }));
+    let refused = other.expect_refused();
+    assert_eq!((refused.code, refused.request), (RefusalCode::OutdatedIncarnation.raw(), Some(3)));
+    other.sync();
+    // The next attempt takes them, as ever.
+    router.connect().hello(attempt(3));
+    holder.expect_closed();
+}
+
+#[test]
 fn an_older_incarnation_is_refused() {
     let router = RouterProcess::with("classes: {matchsvr: {id: 5}}\n");
     let mut newer = with_incarnation(&router, &["5.1"], 11);

@@ -9,12 +9,13 @@ use crate::table::ClassTable;
 pub(super) struct Office {
     /// The instance.
     pub instance: u32,
-    /// The epoch in which it was master at another router when it joined; 0 if it was not.
+    /// The epoch in which it was master at another router when it joined, or when it said so; 0 if it
+    /// was not.
     pub claim: u64,
 }
 
 /// The master of a class as it is now. `present` is who was and still is there, `joiner` who has just
-/// come.
+/// come, or claims the office.
 pub(super) fn elect<H: Clone>(
     class: &ClassTable<H>,
     present: Option<Office>,

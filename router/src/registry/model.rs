@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use switchboard_protocol::control::{Control, LeftReason, Load, Master, Service};
-use switchboard_protocol::{Class, ServiceId};
+use switchboard_protocol::control::{Claim, Control, LeftReason, Load, Master, Service};
+use switchboard_protocol::{Class, RefusalCode, ServiceId};
 
 use super::{Change, Effect, Effects, Registry};
 use crate::policy::{MasterPolicy, Policies};
@@ -18,6 +18,9 @@ enum Step {
     Leave(u32),
     Drain(u32),
     Load(u32, u32),
+    /// An instance was elected elsewhere, in an epoch so far from that of the master here. With true it
+    /// is said by a session that does not hold it.
+    Claim(u32, i64, bool),
     Reload(MasterPolicy),
     /// The clock shows this from now on.
     Clock(u64),
@@ -75,6 +78,15 @@ impl Model {
         true
     }
 
+    /// Whether an instance that was elected elsewhere is master from now on.
+    fn claim(&mut self, policy: MasterPolicy, instance: u32, epoch: u64, present: u64) {
+        let (Some(seat), Some(master)) = (self.members.get(&instance), self.master) else { return };
+        let later = epoch > present || epoch == present && instance < master.0;
+        if policy != MasterPolicy::LowestId && instance != master.0 && later {
+            self.master = Some((instance, seat.session, epoch));
+        }
+    }
+
     fn take_out(&mut self, policy: MasterPolicy, instance: u32) -> Option<Seat> {
         let seat = self.members.remove(&instance)?;
         self.master = self.master.filter(|master| master.0 != instance);
@@ -99,6 +111,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => instance().prop_map(Step::Leave),
         2 => instance().prop_map(Step::Drain),
         3 => (instance(), 0..4_u32).prop_map(|(i, load)| Step::Load(i, load)),
+        4 => (instance(), -3..3_i64, prop::bool::weighted(0.1))
+            .prop_map(|(i, epoch, stranger)| Step::Claim(i, epoch, stranger)),
         1 => policy().prop_map(Step::Reload),
         2 => (0..10_000_u64).prop_map(Step::Clock),
     ];
@@ -146,7 +160,7 @@ proptest! {
                     let seat = Seat { session: sessions, incarnation, load: 0 };
                     let services = vec![Service { master_since, ..Service::of(id(instance)) }];
                     let change =
-                        Change::Register { handle: sessions, incarnation, link: 0, services, held: 0 };
+                        Change::Register { handle: sessions, incarnation, link: 0, attempt: 0, services, held: 0 };
                     let joins = model.join(policy, instance, seat, master_since);
                     let result = registry.apply(change, now, &mut effects);
                     prop_assert_eq!(result.is_ok(), joins);
@@ -168,6 +182,24 @@ proptest! {
                     seat.load = load;
                     Change::Load { handle: seat.session, load: Load { id: id(instance), load } }
                 }),
+                Step::Claim(instance, offset, stranger) => {
+                    let id = id(instance);
+                    let epoch = last.epoch.saturating_add_signed(offset);
+                    let claim = Claim { id, epoch };
+                    let seat = model.members.get(&instance).or(model.draining.get(&instance));
+                    match seat.map(|seat| seat.session).filter(|_| !stranger) {
+                        Some(handle) => {
+                            model.claim(policy, instance, epoch, last.epoch);
+                            Some(Change::Claim { handle, claim })
+                        }
+                        None => {
+                            let change = Change::Claim { handle: 0, claim };
+                            let refusal = registry.apply(change, now, &mut effects).unwrap_err();
+                            prop_assert_eq!(refusal.code, RefusalCode::NotRegistered);
+                            None
+                        }
+                    }
+                }
                 Step::Reload(new) => {
                     policy = new;
                     model.elect(policy, None);

@@ -41,6 +41,13 @@ impl Session {
                     self.refuse(&refusal, None);
                 }
             }
+            Control::Claim(claim) => {
+                let handle = self.source.mailbox.clone();
+                let change = Change::Claim { handle, claim };
+                if let Err(refusal) = self.shared.registrar.ask(change).await {
+                    self.refuse(&refusal, None);
+                }
+            }
             Control::Watch(watch) => {
                 self.watch(watch.class, watch.changes_only).await;
             }
@@ -101,6 +108,7 @@ impl Session {
             handle: self.source.mailbox.clone(),
             incarnation: hello.incarnation,
             link: hello.link,
+            attempt: hello.attempt,
             services: hello.services,
             held: 0,
         };
@@ -111,7 +119,8 @@ impl Session {
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
         self.registered = true;
-        (self.incarnation, self.link) = (hello.incarnation, hello.link);
+        (self.incarnation, self.link, self.attempt) =
+            (hello.incarnation, hello.link, hello.attempt);
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
@@ -140,6 +149,7 @@ impl Session {
             handle: self.source.mailbox.clone(),
             incarnation: self.incarnation,
             link: self.link,
+            attempt: self.attempt,
             services,
             held: self.source.ids.len(),
         };

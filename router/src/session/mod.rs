@@ -46,6 +46,7 @@ pub(crate) struct Session {
     registered: bool,
     incarnation: u64,
     link: u32,
+    attempt: u64,
     owner: Option<std::task::Waker>,
 }
 
@@ -107,6 +108,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         registered: false,
         incarnation: 0,
         link: 0,
+        attempt: 0,
         owner: None,
     };
     let end = session.run().await;

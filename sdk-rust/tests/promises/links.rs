@@ -75,9 +75,10 @@ async fn a_node_comes_back_by_itself_as_who_it_was() {
     let (node, first) = router.connect(builder).await;
     let mut events = node.events();
     let hello = first.hello.clone();
+    assert_eq!(hello.attempt, 1);
     drop(first);
     let mut second = router.welcome().await;
-    assert_eq!(second.hello, hello);
+    assert_eq!(second.hello, control::Hello { attempt: 2, ..hello });
     assert_eq!(second.call(&request("ping")).await.payload, b"\x91\xa4pong"[..]);
     connected(&mut events).await;
     lost(&mut events).await;

@@ -205,6 +205,36 @@ async fn an_office_is_held_while_every_router_says_so() {
 }
 
 #[tokio::test]
+async fn an_office_that_only_one_router_gives_is_claimed_at_the_other_after_a_while() {
+    let (one, other) = (FakeRouter::start().await, FakeRouter::start().await);
+    let names = |instance, epoch| {
+        move |welcome: &mut control::Welcome| {
+            let id = Some(id(MATCHSVR, instance));
+            welcome.masters = [(MATCHSVR, Elected { id, epoch })].into();
+        }
+    };
+    let (node, mut one, mut other) = two_with(&one, &other, names(1, 30), names(2, 20)).await;
+    let begun = std::time::Instant::now();
+    match other.control().await {
+        Control::Claim(claim) => assert_eq!((claim.id, claim.epoch), (id(MATCHSVR, 1), 30)),
+        message => panic!("{message:?}"),
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    let master = |instance, epoch| {
+        let master = Some(Elected { id: Some(id(MATCHSVR, instance)), epoch });
+        Control::Event(control::Event { master, ..control::Event::of(MATCHSVR) })
+    };
+    other.control_out(master(1, 40)).await;
+    // The same holds in the middle of a session, although no heartbeat is due for long.
+    one.control_out(master(2, 91)).await;
+    match one.control().await {
+        Control::Claim(claim) => assert_eq!((claim.id, claim.epoch), (id(MATCHSVR, 1), 40)),
+        message => panic!("{message:?}"),
+    }
+    assert_eq!(node.epoch(MATCHSVR), None, "who had the office may not have heard yet");
+}
+
+#[tokio::test]
 async fn an_office_is_laid_down_when_a_silent_router_may_have_given_it_up() {
     let router = FakeRouter::start().await;
     let heartbeat = Duration::from_millis(200);

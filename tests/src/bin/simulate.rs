@@ -44,7 +44,10 @@ fn main() -> anyhow::Result<()> {
     println!("one-way frames       {:>12}  all in order", tally.forwards);
     println!("  arrived            {:>12}", tally.forwards_arrived);
     println!("faults, both ways    {:>12}", tally.faults);
-    println!("takeovers            {:>12}  in {} elections", tally.promotions, tally.elections);
+    println!(
+        "takeovers            {:>12}  in {} elections, {} claims",
+        tally.promotions, tally.elections, tally.claims
+    );
     println!("picked anew          {:>12}", tally.picked_anew);
     println!(
         "most at a time: {} calls of a caller, {} in a window, {} frames in a mailbox, {} parked",
@@ -52,7 +55,6 @@ fn main() -> anyhow::Result<()> {
     );
     // The run would have failed otherwise.
     println!("left at the end: 0 calls, 0 in windows, 0 frames in mailboxes, 0 parked");
-    println!("classes whose routers name different masters at the end: {}", tally.split);
     println!("an hour in {:.1} s", wall.as_secs_f64());
     Ok(())
 }

@@ -110,8 +110,8 @@ pub struct Tally {
     pub elections: u64,
     /// Offices taken by a node.
     pub promotions: u64,
-    /// Classes whose routers name different masters at the end.
-    pub split: u64,
+    /// Offices that were claimed because routers differed.
+    pub claims: u64,
     /// The longest time in microseconds that two nodes held one office and shared a router.
     pub overlap: u64,
     /// Things that went wrong, or were put right.

@@ -18,6 +18,8 @@ use super::world::{CALLERS, HASHED, MASTERED};
 pub struct Link {
     pub state: LinkState,
     pub conn: u64,
+    /// How often it has connected, or tried to.
+    attempt: u64,
     pub heard: bool,
     silent: u32,
     /// When Hello was sent.
@@ -68,6 +70,7 @@ impl Node {
         let conn = stage.network.open(self.index, slot);
         let link = &mut self.links[slot];
         (link.conn, link.state) = (conn, LinkState::Opening);
+        link.attempt += 1;
         stage.send(conn, End::Router, Message::Syn);
         stage.after(SECOND, self.event(NodeTimer::ConnectTimeout { slot, conn }));
     }
@@ -88,6 +91,7 @@ impl Node {
             services: vec![service],
             incarnation: self.incarnation,
             watch,
+            attempt: self.links[slot].attempt,
             ..Hello::default()
         };
         let link = &mut self.links[slot];
@@ -139,6 +143,7 @@ impl Node {
         link.come_back = Some(stage.now + after);
         let conn = link.conn;
         self.choice.leaving(slot);
+        self.office(stage, Input::Leaving { slot });
         stage.topology_changed();
         stage.after(LOOK_AGAIN, self.event(NodeTimer::Leave { slot, conn }));
     }
@@ -164,9 +169,9 @@ impl Node {
     /// The link is gone.
     pub fn lost(&mut self, stage: &mut Stage, slot: usize) {
         let link = &mut self.links[slot];
-        let (conn, backoff) = (link.conn, link.backoff.clone());
+        let (conn, attempt, backoff) = (link.conn, link.attempt, link.backoff.clone());
         let was = link.state;
-        *link = Link { backoff, ..Link::new() };
+        *link = Link { attempt, backoff, ..Link::new() };
         stage.close(conn, End::Node, false);
         let random = stage.rng.random();
         let delay = self.links[slot].backoff.next(random).as_micros() as u64;
@@ -196,6 +201,7 @@ impl Link {
         Self {
             state: LinkState::Down,
             conn: 0,
+            attempt: 0,
             heard: false,
             silent: 0,
             hello: 0,

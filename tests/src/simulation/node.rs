@@ -1,6 +1,8 @@
 //! A simulated node: the SDK's decisions, and around them links to all routers. How links come and go
 //! is in `link`, what it does as a caller in `caller`, as a callee in `callee`.
 
+use std::time::Duration;
+
 use rand::RngExt;
 use switchboard::logic::{Change, Choice, Input, Offices};
 use switchboard_protocol::control::{Event as Happened, GoAway, LeftReason, Unregister};
@@ -10,7 +12,7 @@ use super::callee::Callee;
 use super::caller::Caller;
 use super::link::{Link, LinkState};
 use super::message::{End, Message};
-use super::stage::{Event, MS, NodeTimer, Stage};
+use super::stage::{Event, MS, NodeTimer, SECOND, Stage};
 use super::world::{CALLERS, EPOCH, ROUTERS};
 
 /// A node, dead or alive.
@@ -213,6 +215,11 @@ impl Node {
                     format!("promoted in epoch {epoch}, but holds the office in {held:?}")
                 });
             }
+        }
+        let jitter = Duration::from_micros(stage.rng.random_range(0..SECOND));
+        for (slot, claim) in self.offices.disputes(stage.instant(), jitter) {
+            stage.checks.tally.claims += 1;
+            self.control(stage, slot, Control::Claim(claim));
         }
         let next = self.offices.next_expiry().map(|at| stage.micros(at));
         if next.is_some() && (self.lapse.is_none() || next < self.lapse) {

@@ -23,6 +23,9 @@ impl Router {
             Control::Ping(ping) => {
                 self.tell(stage, conn, Control::Pong(Ping { nonce: ping.nonce }));
             }
+            Control::Claim(claim) => {
+                self.change(stage, Change::Claim { handle: Seat(conn), claim });
+            }
             Control::Unregister(unregister) => {
                 let (handle, ids) = (Seat(conn), unregister.ids);
                 if unregister.draining {
@@ -50,6 +53,7 @@ impl Router {
             handle: Seat(conn),
             incarnation: hello.incarnation,
             link: hello.link,
+            attempt: hello.attempt,
             services: hello.services,
             held: 0,
         };
@@ -96,7 +100,7 @@ impl Router {
             _ => Vec::new(),
         };
         let mut effects = Effects::default();
-        // Only a Register is refused.
+        // Only a Register is refused, and a claim of an id that is another session's by now.
         let _ = self.registry.apply(change, EPOCH + stage.now, &mut effects);
         self.publish(stage, effects, &[], &left);
     }
