@@ -1,6 +1,6 @@
 //! Frames that wait for an instance: one lot per class, in the order in which they came.
 //!
-//! A pure state machine: no socket, no lock, no clock of its own. [`lots`] is what the router's threads
+//! A pure state machine: no socket, no lock, no clock of its own. `lots` is what the router's threads
 //! share of it; `forward::again` picks the frames anew.
 //!
 //! A frame waits for one of two reasons. *Nobody* was there for it: it stays until its time is up or a

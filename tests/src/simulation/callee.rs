@@ -42,22 +42,25 @@ impl Node {
             }
             What::Call => {
                 // Copies by design, over two routers, come besides these.
-                if stage.load.twice > 0 && stage.one_in(stage.load.twice) {
-                    let delay = stage.rng.random_range(0..2 * SECOND);
+                let twice = stage.load.twice > 0 && stage.one_in(stage.load.twice);
+                let delay = stage.rng.random_range(0..2 * SECOND);
+                // Of a call that it was too busy for, the caller knows each copy: none comes besides.
+                if self.admit(stage, slot, parcel) && twice {
                     stage.after(delay, self.event(NodeTimer::Twice { slot, parcel }));
                 }
-                self.admit(stage, slot, parcel);
             }
             What::Reply | What::Busy | What::Outside => self.answered(stage, parcel),
         }
     }
 
-    fn admit(&mut self, stage: &mut Stage, slot: usize, parcel: Parcel) {
+    /// Takes in a call; says whether it is, or was, one of its own.
+    fn admit(&mut self, stage: &mut Stage, slot: usize, parcel: Parcel) -> bool {
         let key = Key::of(parcel.source, parcel.call_id);
         match self.callee.window.admit(key, slot, stage.instant()) {
             Admission::Run if self.callee.running >= stage.load.running => {
                 self.callee.window.forget(key);
                 self.reply(stage, slot, parcel, What::Busy, 0);
+                return false;
             }
             Admission::Run => {
                 self.callee.running += 1;
@@ -78,6 +81,7 @@ impl Node {
         }
         let peak = &mut stage.checks.tally.peak_window;
         *peak = (*peak).max(self.callee.window.len());
+        true
     }
 
     /// A handler is done.

@@ -7,8 +7,7 @@
 //! - `router`, `registrar`, `session` and `lots`, `node`, `link`, `caller` and `callee`: the processes;
 //! - `stage`: time, chance and the agenda; `network`, `message`: what connects processes.
 //!
-//! Not simulated: bytes, sockets, threads, and clocks that run at different speeds. A connection that
-//! is closed while its ends are parted does not deliver what it holds.
+//! Not simulated: bytes, sockets, threads, and clocks that run at different speeds.
 
 mod callee;
 mod caller;

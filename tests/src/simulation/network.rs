@@ -1,14 +1,14 @@
 //! Connections between nodes and routers: in order, as TCP, with delays, silence and cuts.
 //!
 //! While a node and a router are parted, nothing arrives; what was sent before or meanwhile arrives
-//! once they are together again, unless its sender has closed the connection by then.
+//! once they are together again; later than what is new, where its sender has closed the connection by then.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use rand::RngExt;
 
 use super::message::{End, Message};
-use super::stage::{Event, MS, Stage};
+use super::stage::{Event, MS, SECOND, Stage};
 
 /// All connections, and how it stands between each node and each router.
 #[derive(Debug)]
@@ -158,9 +158,6 @@ impl Stage {
             self.network.conns.remove(&conn);
             return;
         }
-        if self.network.parted[open.node][open.router] > 0 {
-            open.lanes[by.other() as usize].queue.clear();
-        }
         if !silent {
             self.send(conn, by.other(), Message::Closed);
         }
@@ -183,12 +180,14 @@ impl Stage {
             for to in [End::Node, End::Router] {
                 let lane = &mut conn.lanes[to as usize];
                 if std::mem::take(&mut lane.stuck) && !lane.queue.is_empty() {
-                    due.push((*number, to));
+                    due.push((*number, to, conn.open[to.other() as usize]));
                 }
             }
         }
-        for (conn, to) in due {
-            let delay = self.rng.random_range(DELAY..=2 * DELAY);
+        for (conn, to, is_held) in due {
+            // What is sent again and again is sent ever more rarely.
+            let latest = if is_held { 2 * DELAY } else { LATE };
+            let delay = self.rng.random_range(DELAY..=latest);
             self.after(delay, Event::Arrive { conn, to });
         }
     }
@@ -196,6 +195,9 @@ impl Stage {
 
 /// How long a message takes where all is well.
 pub const DELAY: u64 = MS / 5;
+
+/// How late what an abandoned connection holds may arrive.
+const LATE: u64 = SECOND;
 
 /// Above this a path is not called healthy.
 const SLOW: u64 = 5 * MS;
