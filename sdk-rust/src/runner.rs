@@ -130,7 +130,7 @@ async fn start(shared: &Shared, node: Node, message: &Incoming) -> Option<(Caugh
     });
     match first.await {
         Poll::Ready(answer) => {
-            done(answer);
+            done(own(answer));
             None
         }
         Poll::Pending => Some((work, meter.begin(message.what(), since))),

@@ -327,3 +327,15 @@ async fn a_message_without_a_sender_is_not_for_handlers() {
     session.send(nobody).await;
     assert_eq!(session.call(&request("count")).await.payload, b"\x91\x01"[..]);
 }
+
+#[tokio::test]
+async fn a_handler_that_ran_can_not_say_that_it_did_not() {
+    let router = FakeRouter::start().await;
+    let builder = router.node().on("x", async |_: Caller, ()| {
+        Err::<(), _>(HandlerError::new(HandlerError::BUSY, "not really"))
+    });
+    let (_node, mut session) = router.connect(builder).await;
+    let reply = session.call(&request("x")).await;
+    let (code, text): (String, String) = rmp_serde::from_slice(&reply.payload).unwrap();
+    assert_eq!((code.as_str(), text.as_str()), (HandlerError::ERROR, "busy: not really"));
+}

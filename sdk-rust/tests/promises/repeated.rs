@@ -322,3 +322,34 @@ async fn a_call_to_one_instance_can_be_repeated_too() {
             .is_err()
     );
 }
+
+#[tokio::test]
+async fn a_call_is_not_repeated_under_another_id() {
+    let router = FakeRouter::start().await;
+    let builder = router.node().also("gamesvr.2");
+    let (node, mut session) = router.connect(builder).await;
+    let open = tokio::spawn(charge(&node).timeout(Duration::from_secs(1)).into_future());
+    let first = session.data().await;
+    assert_eq!(first.header.source, id(MATCHSVR, 1).raw());
+    let leaving = {
+        let node = node.clone();
+        tokio::spawn(async move { node.unregister(id(MATCHSVR, 1)).await })
+    };
+    let number = loop {
+        if let Control::Unregister(unregister) = session.control().await {
+            break unregister.request;
+        }
+    };
+    let unregistered = control::Unregistered { request: number };
+    session.control_out(Control::Unregistered(unregistered)).await;
+    within(leaving).await.unwrap().unwrap();
+    let mut events = node.events();
+    drop(session);
+    lost(&mut events).await;
+    let mut session = router.welcome().await;
+    connected(&mut events).await;
+    node.forward(Random, GAMESVR, "behind", ()).unwrap();
+    assert_eq!(session.data().await.payload, request("behind"));
+    let error = within(open).await.unwrap().unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+}

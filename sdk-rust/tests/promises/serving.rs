@@ -168,3 +168,45 @@ async fn asking_nobody_is_no_route() {
     let unknown = within(node.collect::<u32>("chat", "players", ())).await;
     assert!(matches!(unknown, Err(CallError::NotSent(_))), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn a_question_that_the_router_does_not_answer_is_not_complete() {
+    let router = FakeRouter::start().await;
+    let (node, mut session) = router.connect(router.node()).await;
+    let ask = || node.collect::<u32>(GAMESVR, "players", ()).timeout(Duration::from_millis(200));
+    // Who is there is never told, so nobody is asked.
+    let unknown = tokio::spawn(ask().into_future());
+    assert_eq!(within(unknown).await.unwrap(), Err(CallError::NoRoute(Reason::Expired)));
+    // Who is there is told, and to how many the question went is not.
+    let _watcher = node.watch(GAMESVR).unwrap();
+    let event = control::Event { snapshot: true, complete: true, ..control::Event::of(GAMESVR) };
+    loop {
+        if matches!(session.control().await, Control::Watch(_)) {
+            session.control_out(Control::Event(event.clone())).await;
+        }
+        let silent = within(ask()).await;
+        if silent == Err(CallError::Timeout) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_router_that_has_not_answered_yet() {
+    let (one, other) = (FakeRouter::start().await, FakeRouter::start().await);
+    let builder = one.node().router(other.address()).connect_timeout(Duration::from_secs(60));
+    let (node, (mut first, mut second)) = tokio::join!(within(builder.connect()), async {
+        let first = one.welcome().await;
+        (first, other.accept().await)
+    });
+    let node = node.unwrap();
+    let draining = tokio::spawn(async move { node.drain().await });
+    // No new link is made any more.
+    second.ended().await;
+    for _ in 0..2 {
+        let Control::Unregister(unregister) = first.control().await else { panic!() };
+        let request = unregister.request;
+        first.control_out(Control::Unregistered(control::Unregistered { request })).await;
+    }
+    within(draining).await.unwrap();
+}

@@ -239,3 +239,19 @@ async fn load_is_reported_for_every_id_and_again_on_a_new_link() {
     let mut second = router.welcome().await;
     assert_eq!((load(&mut second).await, load(&mut second).await), (7, 7));
 }
+
+#[tokio::test]
+async fn a_service_that_is_new_has_the_load_of_its_node() {
+    let router = FakeRouter::start().await;
+    let (node, mut session) = router.connect(router.node()).await;
+    node.set_load(5);
+    let load = |id| Control::Load(control::Load { id, load: 5 });
+    assert_eq!(session.control().await, load(id(MATCHSVR, 1)));
+    let new = id(GAMESVR, 7);
+    let registering = tokio::spawn(async move { node.register(new).await.map(|_| node) });
+    let Control::Register(register) = session.control().await else { panic!() };
+    let request = register.request;
+    session.control_out(Control::Registered(control::Registered { request, ids: vec![new] })).await;
+    let _node = within(registering).await.unwrap().unwrap();
+    while session.control().await != load(new) {}
+}
