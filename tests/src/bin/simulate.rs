@@ -1,6 +1,6 @@
 //! An hour of a cluster in which everything goes wrong, in virtual time, with as many calls as asked.
 //!
-//! `cargo run --release -p switchboard-tests --bin simulate -- --calls 10000000 --seed 1`
+//! `cargo run --release -p switchboard-tests --bin simulate -- --calls 10400000 --seed 1`
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "it is what this program is for")]
 
