@@ -271,7 +271,7 @@ impl Header {
 
     /// Reads what [`FixedHeader::parse`] has approved. `frame` holds at least the whole header.
     #[must_use]
-    pub(crate) fn read(fixed: &FixedHeader, frame: &[u8]) -> Option<Self> {
+    pub fn read(fixed: &FixedHeader, frame: &[u8]) -> Option<Self> {
         let mut header = Self {
             kind: fixed.kind,
             flags: fixed.flags,

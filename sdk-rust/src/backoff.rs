@@ -45,9 +45,14 @@ impl Backoff {
         self.attempt = self.attempt.saturating_add(1);
         match self.asked.take() {
             Some(delay) => delay,
-            None => ceiling.mul_f64(random as f64 / u64::MAX as f64),
+            None => jitter(ceiling, random),
         }
     }
+}
+
+/// Anything from nothing up to `most`, by any number of which each is as likely as the others.
+pub(crate) fn jitter(most: Duration, random: u64) -> Duration {
+    most.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 /// A number that is as likely as any other.

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::args;
 use crate::calls::News;
 use crate::error::{CallError, ForwardError};
-use crate::links::Way;
 use crate::meter::{Meter, counted};
 use crate::node::Node;
 use crate::repeated::Repeated;
@@ -169,7 +168,7 @@ async fn once(
         let (ticket, answer) = shared.calls.open_once(&header);
         let ttl = ttl_units(deadline.duration_since(Instant::now()));
         let header = Header { ttl, call_id: ticket.number, ..header };
-        let sent = shared.push_call(Way::Not(&tried), header, payload);
+        let sent = shared.push_call(&tried, header, payload);
         match (sent, bounced) {
             (Ok(_), None) => {}
             (Ok(_), Some(_)) => meter.into_iter().for_each(Meter::retried),
@@ -179,7 +178,7 @@ async fn once(
         // The runtime's own timer: it fires whatever the drivers are doing.
         match timeout_at(deadline, answer).await {
             Ok(Ok(News::Answer { result, .. })) => {
-                return result.map_err(|(code, text)| CallError::from_answer(code, text));
+                return result.map_err(CallError::from_answer);
             }
             Ok(Ok(News::Bounced { slot, reason })) => {
                 bounced = Some(reason);

@@ -17,7 +17,6 @@ use crate::args;
 use crate::call::{LINK_LOST, Prepared, deadline, ttl_units};
 use crate::calls::News;
 use crate::error::{CallError, ForwardError};
-use crate::links::Way;
 use crate::meter::{Meter, counted};
 use crate::node::Node;
 use crate::watch::Membership;
@@ -104,7 +103,7 @@ impl<R: DeserializeOwned + Send> Collect<R> {
         let (ticket, mut news) = shared.calls.open_often(&header);
         let ttl = ttl_units(deadline.duration_since(Instant::now()));
         let header = Header { call_id: ticket.number, ttl, ..header };
-        let mut slot = shared.push_call(Way::Chosen, header, &payload)?;
+        let mut slot = shared.push_call(&[], header, &payload)?;
         drop(payload);
 
         let mut answers = Vec::new();
@@ -198,7 +197,7 @@ enum Heard {
 }
 
 fn read<R: DeserializeOwned>(result: Result<Bytes, (String, String)>) -> Result<R, CallError> {
-    let payload = result.map_err(|(code, text)| CallError::from_answer(code, text))?;
+    let payload = result.map_err(CallError::from_answer)?;
     args::read_reply(&payload).map_err(CallError::Decode)
 }
 

@@ -84,17 +84,13 @@ impl Driver {
     pub(crate) async fn connect(&mut self) -> Result<Welcomed, ConnectError> {
         self.attempt += 1;
         let shared = &self.crew.shared;
-        let (asked, services) = {
-            let (asked, mut services) = shared.identity().services();
-            for (class, epoch) in shared.claims() {
-                let of_class =
-                    |id: u32| ServiceId::from_raw(id).is_ok_and(|id| id.class() == class);
-                services.iter_mut().filter(|service| of_class(service.id)).for_each(|service| {
-                    service.master_since = epoch;
-                });
-            }
-            (asked, services)
-        };
+        let (asked, mut services) = shared.identity().services();
+        for (class, epoch) in shared.claims() {
+            let of_class = |id: u32| ServiceId::from_raw(id).is_ok_and(|id| id.class() == class);
+            services.iter_mut().filter(|service| of_class(service.id)).for_each(|service| {
+                service.master_since = epoch;
+            });
+        }
         let wanted = services.len();
         let watch = shared.watches.repaint(self.port.slot);
         let link = self.port.slot as u32;
@@ -244,21 +240,19 @@ impl Driver {
         let ConnectError::Refused { code, text, router } = error else {
             return Some(error.to_string());
         };
+        let why = format!("{router} refuses: {text}");
         match code {
             RefusalCode::OutdatedIncarnation => {
                 self.stop(CloseReason::Refused { code, text });
                 return None;
             }
             // The same router under another address: one link to it is enough, while it lasts.
-            RefusalCode::AlreadyRegistered if shared.links.is_up() => {
-                return Some(format!("{router} refuses: {text}"));
-            }
+            RefusalCode::AlreadyRegistered if shared.links.is_up() => return Some(why),
             RefusalCode::IdTaken if !shared.links.is_up() => {
                 shared.change_identity(crate::identity::Identity::forget_assigned);
             }
             _ => {}
         }
-        let why = format!("{router} refuses: {text}");
         shared.events.announce(Event::Refused { code, text });
         Some(why)
     }

@@ -252,7 +252,7 @@ impl CallError {
 
 impl CallError {
     /// What an error that came as the answer means.
-    pub(crate) fn from_answer(code: String, text: String) -> Self {
+    pub(crate) fn from_answer((code, text): (String, String)) -> Self {
         match code.as_str() {
             HandlerError::BUSY | HandlerError::NO_METHOD | HandlerError::BAD_ARGS => {
                 Self::Refused { code, text }

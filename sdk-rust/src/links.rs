@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use switchboard_protocol::{Class, Control, FixedHeader, Flags, Frame, Header, Kind, ServiceId};
+use switchboard_protocol::{Class, Control, FixedHeader, Flags, Header, Kind, ServiceId};
 use tokio::sync::{Notify, watch};
 
 use crate::calls::{Calls, News};
@@ -60,15 +60,6 @@ pub(crate) struct Links {
 pub(crate) enum Age {
     New,
     Old,
-}
-
-/// Which routers a frame may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Way<'a> {
-    /// The one of its class.
-    Chosen,
-    /// Another than these; where there are none, the one of its class.
-    Not(&'a [usize]),
 }
 
 impl Port {
@@ -206,24 +197,24 @@ impl Links {
         self.changes.subscribe()
     }
 
-    /// Hands a frame to a router; says which.
+    /// Hands a frame to the router of its class, or to another one than those tried; says which.
     pub(crate) fn push(
         &self,
-        way: Way<'_>,
+        tried: &[usize],
         header: Header,
         payload: &[u8],
         before: impl Fn(usize) -> bool,
     ) -> Result<usize, PushError> {
         // A link may go down between the choice and the push; then there is another, or none.
         for _ in 0..=MAX_ROUTERS {
-            let Some(slot) = self.slot(way, header.target) else { return Err(PushError::Down) };
+            let Some(slot) = self.slot(tried, header.target) else { return Err(PushError::Down) };
             if !before(slot) {
                 // Whoever waits for the answer has been told of a lost link meanwhile.
                 return Ok(slot);
             }
             match self.ports()[slot].outbox.push(header, payload) {
                 Ok(()) => return Ok(slot),
-                Err(PushError::Down) => self.forget_choices(),
+                Err(PushError::Down) => self.forget_choices(&self.choice()),
                 Err(error) => return Err(error),
             }
         }
@@ -241,7 +232,7 @@ impl Links {
             Err(PushError::Down) => {}
             result => return result,
         }
-        self.push(Way::Chosen, header, payload, |_| true).map(|_| ())
+        self.push(&[], header, payload, |_| true).map(|_| ())
     }
 
     /// Sends a control message to one router. A link that is going down takes it along.
@@ -282,7 +273,8 @@ impl Links {
     fn move_frame(&self, slot: usize, choice: &mut Choice, frame: &[u8], calls: &Calls) -> bool {
         let Ok(Some(fixed)) = FixedHeader::parse(frame, u32::MAX) else { return true };
         let Kind::Data(_) = fixed.kind else { return true };
-        let call = fixed.flags.contains(Flags::CALL).then(|| call_id(frame)).flatten();
+        let is_call = fixed.flags.contains(Flags::CALL);
+        let call = Header::read(&fixed, frame).filter(|_| is_call).map(|header| header.call_id);
         let next = fixed.target_class().and_then(|class| choice.pick(class));
         let moved = next.is_some_and(|next| {
             if let Some(call) = call {
@@ -302,37 +294,34 @@ impl Links {
         self.ports().iter().for_each(|port| port.outbox.set_source(source));
     }
 
-    fn slot(&self, way: Way<'_>, target: u32) -> Option<usize> {
+    fn slot(&self, tried: &[usize], target: u32) -> Option<usize> {
         let class = Class::of_target(target)?;
-        match way {
-            Way::Not(tried) if !tried.is_empty() => self.choice().next(class, tried),
-            Way::Chosen | Way::Not(_) => {
-                let cached = &self.chosen[usize::from(class.raw())];
-                match cached.load(Ordering::Acquire) {
-                    0 => {
-                        let mut choice = self.choice();
-                        let slot = choice.pick(class)?;
-                        cached.store(slot as u8 + 1, Ordering::Release);
-                        Some(slot)
-                    }
-                    chosen => Some(usize::from(chosen) - 1),
-                }
+        if !tried.is_empty() {
+            return self.choice().next(class, tried);
+        }
+        let cached = &self.chosen[usize::from(class.raw())];
+        match cached.load(Ordering::Acquire) {
+            0 => {
+                let mut choice = self.choice();
+                let slot = choice.pick(class)?;
+                cached.store(slot as u8 + 1, Ordering::Release);
+                Some(slot)
             }
+            chosen => Some(usize::from(chosen) - 1),
         }
     }
 
     fn change(&self, change: impl FnOnce(&mut Choice)) {
         let mut choice = self.choice();
         change(&mut choice);
-        self.chosen.iter().for_each(|chosen| chosen.store(0, Ordering::Release));
+        self.forget_choices(&choice);
         drop(choice);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    fn forget_choices(&self) {
-        let choice = self.choice();
+    /// Whoever sends asks anew. Under the lock of the choice, as all writing to the cache.
+    fn forget_choices(&self, _: &Choice) {
         self.chosen.iter().for_each(|chosen| chosen.store(0, Ordering::Release));
-        drop(choice);
     }
 
     fn ports(&self) -> RwLockReadGuard<'_, Vec<Arc<Port>>> {
@@ -342,12 +331,6 @@ impl Links {
     fn choice(&self) -> MutexGuard<'_, Choice> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The call id of a whole frame that has one.
-fn call_id(frame: &[u8]) -> Option<u64> {
-    let mut bytes = bytes::BytesMut::from(frame);
-    Frame::decode(&mut bytes, u32::MAX).ok()?.map(|frame| frame.header.call_id)
 }
 
 /// How many routers a node connects to at most, those that others told it of included.

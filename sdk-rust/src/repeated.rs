@@ -13,7 +13,6 @@ use crate::call::{LINK_LOST, ttl_units};
 use crate::calls::{News, Ticket};
 use crate::error::{CallError, ForwardError};
 use crate::handlers::HandlerError;
-use crate::links::Way;
 use crate::meter::Meter;
 use crate::retry::{Outcome, Retry, Step};
 use crate::shared::Shared;
@@ -119,7 +118,7 @@ impl<'a> Repeated<'a> {
         if !elsewhere {
             self.tried.clear();
         }
-        let slot = self.shared.push_call(Way::Not(&self.tried), header, self.payload)?;
+        let slot = self.shared.push_call(&self.tried, header, self.payload)?;
         self.tried.push(slot);
         if std::mem::replace(&mut self.sent, true) {
             self.meter.into_iter().for_each(Meter::retried);
@@ -141,7 +140,7 @@ impl<'a> Repeated<'a> {
                 News::Answer { result: Err((code, _)), .. } if code == HandlerError::BUSY => {
                     return Err(Outcome::Busy);
                 }
-                News::Answer { result, .. } => return Ok(answered(result)),
+                News::Answer { result, .. } => return Ok(result.map_err(CallError::from_answer)),
                 News::Unsent { slot } if newest(slot) => {
                     self.retry.unsent();
                     return Err(Outcome::NotSent(ForwardError::NotConnected));
@@ -171,7 +170,7 @@ impl<'a> Repeated<'a> {
                 news = self.news.recv() => match news {
                     Some(News::Answer { result: Err((code, _)), .. })
                         if code == HandlerError::BUSY => self.retry.unsent(),
-                    Some(News::Answer { result, .. }) => return Some(answered(result)),
+                    Some(News::Answer { result, .. }) => return Some(result.map_err(CallError::from_answer)),
                     Some(News::Bounced { .. } | News::Unsent { .. }) => self.retry.unsent(),
                     Some(News::Moved { from, to }) => self.moved(from, to),
                     Some(_) => {}
@@ -199,10 +198,6 @@ impl std::fmt::Debug for Repeated<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Repeated").field("call", &self.ticket.number).finish_non_exhaustive()
     }
-}
-
-fn answered(result: std::result::Result<Bytes, (String, String)>) -> Result {
-    result.map_err(|(code, text)| CallError::from_answer(code, text))
 }
 
 /// The longest that a call is repeated for: what a header's ttl can say.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use switchboard_protocol::Reason;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jitter};
 use crate::error::{CallError, ForwardError};
 use crate::handlers::HandlerError;
 
@@ -167,10 +167,6 @@ impl From<Failure> for CallError {
             },
         }
     }
-}
-
-fn jitter(most: Duration, random: u64) -> Duration {
-    most.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 /// The ceiling of the first delay.

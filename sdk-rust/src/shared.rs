@@ -19,7 +19,7 @@ use crate::event::{Announcer, Event};
 use crate::handlers::Handlers;
 use crate::identity::Identity;
 use crate::lifecycle::Lifecycle;
-use crate::links::{Links, Port, Way};
+use crate::links::{Links, Port};
 use crate::load::Load;
 use crate::meter::What;
 use crate::office::{Change, Input, Offices};
@@ -146,19 +146,19 @@ impl Shared {
 
     /// Sends a one-way frame. A source of 0 stands for the node's first id.
     pub(crate) fn push(&self, header: Header, payload: &[u8]) -> Result<(), ForwardError> {
-        self.links.push(Way::Chosen, header, payload, |_| true).map_err(|e| self.not_sent(e))?;
+        self.links.push(&[], header, payload, |_| true).map_err(|e| self.not_sent(e))?;
         Ok(())
     }
 
     /// Sends a call, whose entry knows from then on which router it took.
     pub(crate) fn push_call(
         &self,
-        way: Way<'_>,
+        tried: &[usize],
         header: Header,
         payload: &[u8],
     ) -> Result<usize, ForwardError> {
         let before = |slot| self.calls.route(header.call_id, slot);
-        self.links.push(way, header, payload, before).map_err(|error| self.not_sent(error))
+        self.links.push(tried, header, payload, before).map_err(|error| self.not_sent(error))
     }
 
     /// Sends an answer where the question came from, or over another router.
@@ -254,7 +254,7 @@ impl Shared {
     }
 
     fn change_offices(&self, change: impl FnOnce(&mut Offices) -> Vec<Change>) {
-        let jitter = LONGEST_JITTER.mul_f64(backoff::random() as f64 / u64::MAX as f64);
+        let jitter = backoff::jitter(LONGEST_JITTER, backoff::random());
         let mut offices = self.offices();
         let next = offices.next_expiry();
         // Announced under the lock, so that events come in the order of the changes.
