@@ -116,9 +116,12 @@ pub fn hand_over(bytes: &[u8], gone: &Arc<Mailbox>, local: &mut Local) -> bool {
             continue;
         };
         // A newer session may hold the id that a Direct frame is for.
-        let holder = ServiceId::from_raw(frame.header.target).ok().and_then(|id| table.find(id));
-        let replaced = holder.is_some_and(|holder| !Arc::ptr_eq(&holder.handle, gone));
-        if may_wait(mode, class, local) || mode == Mode::Direct && replaced {
+        let replaced = || {
+            let id = ServiceId::from_raw(frame.header.target).ok();
+            let holder = id.and_then(|id| table.find(id));
+            holder.is_some_and(|holder| !Arc::ptr_eq(&holder.handle, gone))
+        };
+        if may_wait(mode, class, local) || mode == Mode::Direct && replaced() {
             parked.entry(class).or_default().push(frame.bytes.into());
         } else {
             local.out.lose(frame, Reason::TargetLost);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use switchboard_protocol::{FixedHeader, Kind, Mode};
+use switchboard_protocol::{FixedHeader, Instance, Kind, Mode};
 
 use super::{Parked, Refused};
 
@@ -78,7 +78,7 @@ impl Lot {
 
     /// Whether a frame may wait here for its target at all.
     pub(super) fn knows(&self, header: &FixedHeader, now: Instant, patience: Duration) -> bool {
-        let instance = header.target & !(u32::from(u8::MAX) << 24);
+        let instance = header.target & Instance::MAX.raw();
         header.kind != Kind::Data(Mode::Direct) || self.left.since(instance, now, patience)
     }
 

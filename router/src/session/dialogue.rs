@@ -36,17 +36,11 @@ impl Session {
             Control::Unregister(unregister) => self.unregister(unregister).await,
             Control::Load(load) => {
                 let handle = self.source.mailbox.clone();
-                let change = Change::Load { handle, load };
-                if let Err(refusal) = self.shared.registrar.ask(change).await {
-                    self.refuse(&refusal, None);
-                }
+                self.ask(Change::Load { handle, load }).await;
             }
             Control::Claim(claim) => {
                 let handle = self.source.mailbox.clone();
-                let change = Change::Claim { handle, claim };
-                if let Err(refusal) = self.shared.registrar.ask(change).await {
-                    self.refuse(&refusal, None);
-                }
+                self.ask(Change::Claim { handle, claim }).await;
             }
             Control::Watch(watch) => {
                 self.watch(watch.class, watch.changes_only).await;
@@ -133,6 +127,13 @@ impl Session {
             self.watch(class, false).await;
         }
         None
+    }
+
+    /// Asks for a change that nobody answers, unless it is refused.
+    async fn ask(&self, change: Change<Arc<Mailbox>>) {
+        if let Err(refusal) = self.shared.registrar.ask(change).await {
+            self.refuse(&refusal, None);
+        }
     }
 
     /// Waits for the picture to be sent: a node has one made at a time.
