@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use switchboard_protocol::control::{
-    Claim, Control, Event, Joined, Left, LeftReason, Load, Master, Replaced, Service,
+    Claim, Control, Event, Hello, Joined, Left, LeftReason, Load, Master, Replaced, Service,
 };
 use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
@@ -38,12 +38,8 @@ pub enum Change<H> {
     Register {
         /// The session.
         handle: H,
-        /// Its program's.
-        incarnation: u64,
-        /// Which of the program's connections it is.
-        link: u32,
-        /// Which of the times that the program made this connection.
-        attempt: u64,
+        /// Whose it is.
+        program: Program,
         /// What it offers.
         services: Vec<Service>,
         /// How many ids it holds already.
@@ -163,13 +159,21 @@ pub struct Refusal {
 }
 
 /// Who holds an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Program {
-    incarnation: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Program {
+    /// Grows with every start of the program.
+    pub incarnation: u64,
     /// Which of its connections.
-    link: u32,
+    pub link: u32,
     /// Which of the times that it made this connection.
-    attempt: u64,
+    pub attempt: u64,
+}
+
+impl From<&Hello> for Program {
+    fn from(hello: &Hello) -> Self {
+        let Hello { incarnation, link, attempt, .. } = *hello;
+        Self { incarnation, link, attempt }
+    }
 }
 
 /// The state behind the table.
@@ -232,8 +236,7 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
-            Change::Register { handle, incarnation, link, attempt, services, held } => {
-                let program = Program { incarnation, link, attempt };
+            Change::Register { handle, program, services, held } => {
                 return self.register(&handle, program, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
@@ -749,6 +752,11 @@ const JOINED_BYTES: usize = 16;
 mod tests {
     use super::*;
 
+    /// A program with one connection that it made once.
+    fn program(incarnation: u64) -> Program {
+        Program { incarnation, ..Program::default() }
+    }
+
     /// A clock that stands still: epochs grow by one.
     const NOW: u64 = 101;
 
@@ -777,8 +785,7 @@ mod tests {
     ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
-        let change =
-            Change::Register { handle, incarnation, link: 0, attempt: 0, services, held: 0 };
+        let change = Change::Register { handle, program: program(incarnation), services, held: 0 };
         (registry.apply(change, NOW, &mut effects), effects)
     }
 
@@ -848,8 +855,12 @@ mod tests {
         let mut registry = registry();
         let mut attempt = |handle, link, attempt, text: &str| {
             let services = vec![Service::of(id(text))];
-            let change =
-                Change::Register { handle, incarnation: 10, link, attempt, services, held: 0 };
+            let change = Change::Register {
+                handle,
+                program: Program { incarnation: 10, link, attempt },
+                services,
+                held: 0,
+            };
             let mut effects = Effects::default();
             let result = registry.apply(change, NOW, &mut effects).map_err(|refusal| refusal.code);
             (result.map(drop), effects.before.len() + effects.after.len())
@@ -870,8 +881,12 @@ mod tests {
         registry.apply(Change::Drain { handle, ids }, NOW, &mut Effects::default()).unwrap();
         let mut register = |handle, incarnation, attempt| {
             let services = vec![Service::of(id("5.1"))];
-            let change =
-                Change::Register { handle, incarnation, link: 1, attempt, services, held: 0 };
+            let change = Change::Register {
+                handle,
+                program: Program { incarnation, link: 1, attempt },
+                services,
+                held: 0,
+            };
             registry.apply(change, NOW, &mut Effects::default())
         };
         let refusal = register(6, 10, 7).unwrap_err();
@@ -949,8 +964,7 @@ mod tests {
         registry.max_services = 10_000;
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
-        let change =
-            Change::Register { handle: 1, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
+        let change = Change::Register { handle: 1, program: program(1), services, held: 0 };
         registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
@@ -964,8 +978,7 @@ mod tests {
         let mut registry = registry();
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
-            let change =
-                Change::Register { handle, incarnation: 1, link: 0, attempt: 0, services, held: 0 };
+            let change = Change::Register { handle, program: program(1), services, held: 0 };
             registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
@@ -988,14 +1001,8 @@ mod tests {
     fn a_refusal_says_what_would_be_right() {
         let mut registry = registry();
         let mut refusal = |service: Service, held| {
-            let change = Change::Register {
-                handle: 1,
-                incarnation: 1,
-                link: 0,
-                attempt: 0,
-                services: vec![service],
-                held,
-            };
+            let change =
+                Change::Register { handle: 1, program: program(1), services: vec![service], held };
             let refusal = registry.apply(change, NOW, &mut Effects::default()).unwrap_err();
             (refusal.code, refusal.text)
         };

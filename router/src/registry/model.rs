@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use switchboard_protocol::control::{Claim, Control, LeftReason, Load, Master, Service};
 use switchboard_protocol::{Class, RefusalCode, ServiceId};
 
-use super::{Change, Effect, Effects, Registry};
+use super::{Change, Effect, Effects, Program, Registry};
 use crate::policy::{MasterPolicy, Policies};
 
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ proptest! {
                     let seat = Seat { session: sessions, incarnation, load: 0 };
                     let services = vec![Service { master_since, ..Service::of(id(instance)) }];
                     let change =
-                        Change::Register { handle: sessions, incarnation, link: 0, attempt: 0, services, held: 0 };
+                        Change::Register { handle: sessions, program: Program { incarnation, ..Program::default() }, services, held: 0 };
                     let joins = model.join(policy, instance, seat, master_since);
                     let result = registry.apply(change, now, &mut effects);
                     prop_assert_eq!(result.is_ok(), joins);

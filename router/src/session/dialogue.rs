@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::{End, Session};
 use crate::forward::local::Local;
 use crate::mailbox::Mailbox;
-use crate::registry::{Change, Refusal};
+use crate::registry::{Change, Program, Refusal};
 use crate::shared::Shared;
 
 impl Session {
@@ -98,11 +98,10 @@ impl Session {
             uptime_ms: self.shared.clock.uptime_ms(),
             ..Welcome::default()
         };
+        let program = Program::from(&hello);
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
-            incarnation: hello.incarnation,
-            link: hello.link,
-            attempt: hello.attempt,
+            program,
             services: hello.services,
             held: 0,
         };
@@ -113,8 +112,7 @@ impl Session {
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
         self.registered = true;
-        (self.incarnation, self.link, self.attempt) =
-            (hello.incarnation, hello.link, hello.attempt);
+        self.program = program;
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
             debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
@@ -148,9 +146,7 @@ impl Session {
         let Register { request, services } = register;
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
-            incarnation: self.incarnation,
-            link: self.link,
-            attempt: self.attempt,
+            program: self.program,
             services,
             held: self.source.ids.len(),
         };

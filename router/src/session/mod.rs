@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::forward::local::Local;
 use crate::forward::{self, Source, again};
 use crate::mailbox::{Ending, Mailbox};
-use crate::registry::{Change, Refusal};
+use crate::registry::{Change, Program, Refusal};
 use crate::shared::Shared;
 use crate::stream::{Accepted, ReadHalf, WriteHalf};
 
@@ -44,9 +44,7 @@ pub(crate) struct Session {
     offset: u64,
     watches: bool,
     registered: bool,
-    incarnation: u64,
-    link: u32,
-    attempt: u64,
+    program: Program,
     owner: Option<std::task::Waker>,
 }
 
@@ -106,9 +104,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         offset: 0,
         watches: false,
         registered: false,
-        incarnation: 0,
-        link: 0,
-        attempt: 0,
+        program: Program::default(),
         owner: None,
     };
     let end = session.run().await;

@@ -7,7 +7,7 @@ use switchboard_protocol::control::{
 };
 use switchboard_protocol::{RefusalCode, ServiceId};
 use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
-use switchboard_router::registry::{Change, Effect, Effects};
+use switchboard_router::registry::{Change, Effect, Effects, Program};
 
 use super::router::{Router, Seat};
 use super::stage::{MS, SECOND, Stage};
@@ -51,9 +51,7 @@ impl Router {
         }
         let change = Change::Register {
             handle: Seat(conn),
-            incarnation: hello.incarnation,
-            link: hello.link,
-            attempt: hello.attempt,
+            program: Program::from(&hello),
             services: hello.services,
             held: 0,
         };
