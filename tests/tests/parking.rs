@@ -308,6 +308,15 @@ fn direct_frames_of_a_dead_instance_bounce() {
     assert_eq!(lost as u64, router.outcome("c", "target_lost"));
 }
 
+/// Numbered frames to the master of class 5, each to be reported if it is lost.
+fn flood(sender: &mut RawNode, frames: u64) {
+    for n in 0..frames {
+        let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, LENGTH));
+        sender.send(&frame.with(Flags::REPORT));
+    }
+    sender.sync();
+}
+
 #[test]
 fn an_instance_that_stalls_its_senders_loses_its_frames_to_the_next() {
     let router = RouterProcess::with(
@@ -318,11 +327,7 @@ fn an_instance_that_stalls_its_senders_loses_its_frames_to_the_next() {
     let mut sender = router.join(&["6.1"]);
     let frames = ENOUGH / LENGTH as u64;
     let writing = thread::spawn(move || {
-        for n in 0..frames {
-            let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, LENGTH));
-            sender.send(&frame.with(Flags::REPORT));
-        }
-        sender.sync();
+        flood(&mut sender, frames);
         sender
     });
     router.expect_log("closed: slow consumer");
@@ -345,11 +350,7 @@ fn what_nobody_is_left_for_waits_where_it_may_and_bounces_where_not() {
         let first = router.join(&["5.1"]);
         let mut sender = router.join(&["6.1"]);
         let frames = ENOUGH / LENGTH as u64;
-        for n in 0..frames {
-            let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, LENGTH));
-            sender.send(&frame.with(Flags::REPORT));
-        }
-        sender.sync();
+        flood(&mut sender, frames);
         drop(first);
         if waits {
             eventually("they wait", || parked(&router) > 100);
@@ -373,11 +374,7 @@ fn no_data_follows_for_a_session_that_has_given_up_its_last_id() {
     let mut sender = router.join(&["6.1"]);
     let frames = ENOUGH / LENGTH as u64;
     let writing = thread::spawn(move || {
-        for n in 0..frames {
-            let frame = to_class(sender.id(), Mode::Master, 5, numbered(n, LENGTH));
-            sender.send(&frame.with(Flags::REPORT));
-        }
-        sender.sync();
+        flood(&mut sender, frames);
         sender
     });
     // Then it holds frames that were picked for the one that leaves.
