@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::encoded::Encoded;
 use crate::handlers::HandlerError;
 
 /// Arguments of a message: `()` for none, a tuple of up to 12, or a `Vec` or slice of any number.
@@ -99,6 +100,11 @@ pub(crate) struct Request<'a> {
 }
 
 impl Writer<'_> {
+    /// Appends values that are encoded already.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), String> {
         rmp_serde::encode::write_named(self.0, value).map_err(|error| error.to_string())
     }
@@ -126,6 +132,11 @@ impl<'a> Request<'a> {
         Some(Self { method, count: (length as usize).checked_sub(1)?, args })
     }
 
+    /// The arguments as they came.
+    pub(crate) fn encoded(&self) -> Encoded<&'a [u8]> {
+        Encoded { count: self.count, bytes: self.args }
+    }
+
     /// The arguments, as the handler takes them.
     pub(crate) fn args<A: FromArgs>(&self) -> Result<A, String> {
         A::read(Reader { bytes: self.args, left: self.count })
@@ -142,6 +153,15 @@ pub(crate) fn write_request(
     rmp::encode::write_array_len(payload, length).map_err(|error| error.to_string())?;
     rmp::encode::write_str(payload, method).map_err(|error| error.to_string())?;
     args.write(&mut Writer(payload))
+}
+
+/// `[result, ...]`, of any number.
+pub(crate) fn write_results(results: &impl Args) -> Result<Vec<u8>, String> {
+    let length = u32::try_from(results.count()).map_err(|_| "too many results".to_owned())?;
+    let mut payload = Vec::new();
+    rmp::encode::write_array_len(&mut payload, length).map_err(|error| error.to_string())?;
+    results.write(&mut Writer(&mut payload))?;
+    Ok(payload)
 }
 
 /// `[result]`.

@@ -117,6 +117,11 @@ impl<R> Call<R> {
         self.raw = self.raw.idempotent();
         self
     }
+
+    /// The same call, whose result is the payload of the reply as it came: an array of the results.
+    pub fn raw(self) -> RawCall {
+        self.raw
+    }
 }
 
 impl RawCall {

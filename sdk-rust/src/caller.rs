@@ -60,11 +60,7 @@ impl Caller {
     /// How this node was picked.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match self.header.kind {
-            Kind::Data(mode) => mode,
-            // Only data frames come to handlers.
-            _ => Mode::Direct,
-        }
+        mode(&self.header)
     }
 
     /// The key, where the mode is Hash.
@@ -83,7 +79,19 @@ impl Caller {
     /// say. A call carries its timeout here.
     #[must_use]
     pub fn ttl(&self) -> Option<Duration> {
-        let ttl = u32::from(self.header.ttl);
-        (ttl != 0).then(|| switchboard_protocol::limits::TTL_UNIT * ttl)
+        ttl(&self.header)
     }
+}
+
+pub(crate) fn mode(header: &Header) -> Mode {
+    match header.kind {
+        Kind::Data(mode) => mode,
+        // Only data frames come to handlers.
+        _ => Mode::Direct,
+    }
+}
+
+pub(crate) fn ttl(header: &Header) -> Option<Duration> {
+    let ttl = u32::from(header.ttl);
+    (ttl != 0).then(|| switchboard_protocol::limits::TTL_UNIT * ttl)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::IntoFuture;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +27,11 @@ pub struct Collect<R> {
     meter: Option<Arc<Meter>>,
     request: Prepared,
     timeout: Duration,
-    result: PhantomData<fn() -> R>,
+    read: Read<R>,
 }
+
+/// How an answer is read.
+type Read<R> = fn(&Bytes) -> Result<R, String>;
 
 /// Who answered what, and who did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,25 +53,34 @@ impl<R> Collected<R> {
     }
 }
 
-impl<R> Collect<R> {
+impl<R: DeserializeOwned> Collect<R> {
     pub(crate) fn new(
         node: Node,
         meter: Option<Arc<Meter>>,
         request: Prepared,
         timeout: Duration,
     ) -> Self {
-        Self { node, meter, request, timeout, result: PhantomData }
+        Self { node, meter, request, timeout, read: |payload| args::read_reply(payload) }
     }
+}
 
+impl<R> Collect<R> {
     /// The deadline, counted from when the question is sent, in place of the node's
     /// ([`Builder::call_timeout`](crate::Builder::call_timeout)).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
+
+    /// The same question, whose answers are the payloads of the replies as they came: arrays of the
+    /// results.
+    pub fn raw(self) -> Collect<Bytes> {
+        let Self { node, meter, request, timeout, read: _ } = self;
+        Collect { node, meter, request, timeout, read: |payload| Ok(payload.clone()) }
+    }
 }
 
-impl<R: DeserializeOwned + Send> Collect<R> {
+impl<R: Send> Collect<R> {
     async fn run(self) -> Result<Collected<R>, CallError> {
         let (header, payload) = self.request?;
         let deadline = deadline(self.timeout);
@@ -121,7 +132,7 @@ impl<R: DeserializeOwned + Send> Collect<R> {
                 }
                 Ok(Heard::News(Some(News::Answer { from, result }))) => {
                     tally.answered(from);
-                    answers.push((from, read(result)));
+                    answers.push((from, read(self.read, result)));
                 }
                 Ok(Heard::News(Some(News::Bounced { reason, .. }))) => match reason {
                     // One copy, which may be told of before the count is.
@@ -196,12 +207,12 @@ enum Heard {
     Change(Option<Membership>),
 }
 
-fn read<R: DeserializeOwned>(result: Result<Bytes, (String, String)>) -> Result<R, CallError> {
+fn read<R>(read: Read<R>, result: Result<Bytes, (String, String)>) -> Result<R, CallError> {
     let payload = result.map_err(CallError::from_answer)?;
-    args::read_reply(&payload).map_err(CallError::Decode)
+    read(&payload).map_err(CallError::Decode)
 }
 
-impl<R: DeserializeOwned + Send + 'static> IntoFuture for Collect<R> {
+impl<R: Send + 'static> IntoFuture for Collect<R> {
     type Output = Result<Collected<R>, CallError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 

@@ -10,9 +10,11 @@ use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 use crate::builder::{Builder, DEFAULT_ROUTER, Watched};
+use crate::deliveries::Deliveries;
 use crate::driver::{Crew, Driver, Plan, Welcomed};
 use crate::error::ConnectError;
 use crate::identity::Identity;
+use crate::incoming::Incoming;
 use crate::link::Address;
 use crate::links::MAX_ROUTERS;
 use crate::node::Node;
@@ -43,6 +45,24 @@ impl Builder {
     /// # }
     /// ```
     pub async fn connect(self) -> Result<Node, ConnectError> {
+        let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
+        let (node, queue) = self.join().await?;
+        let shared = Arc::clone(node.shared());
+        let runner = Runner { shared, node: node.downgrade(), queue, waiting };
+        tokio::spawn(runner.run());
+        Ok(node)
+    }
+
+    /// Connects like [`Builder::connect`], and hands the messages that come to the program, which
+    /// answers them itself. Handlers set with [`Builder::on`] are not run.
+    pub async fn connect_with_deliveries(self) -> Result<(Node, Deliveries), ConnectError> {
+        let (node, queue) = self.join().await?;
+        let deliveries = Deliveries::new(Arc::clone(node.shared()), node.downgrade(), queue);
+        Ok((node, deliveries))
+    }
+
+    /// A node that is reachable, and what it is sent.
+    async fn join(self) -> Result<(Node, mpsc::Receiver<Incoming>), ConnectError> {
         let mut services = Vec::new();
         for (option, service) in std::iter::once(("builder", self.first))
             .chain(self.more.into_iter().map(|service| ("also", service)))
@@ -106,10 +126,7 @@ impl Builder {
         if let Some(start) = self.on_start {
             start(node.clone()).await;
         }
-        let waiting = Arc::new(Semaphore::new(self.handlers_waiting));
-        let runner = Runner { shared, node: node.downgrade(), queue, waiting };
-        tokio::spawn(runner.run());
-        Ok(node)
+        Ok((node, queue))
     }
 }
 

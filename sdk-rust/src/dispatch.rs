@@ -15,10 +15,10 @@ use crate::args;
 use crate::calls::News;
 use crate::error::{CloseReason, RegisterError};
 use crate::event::Event;
+use crate::incoming::{self, Incoming};
 use crate::links::Age;
 use crate::office::Input;
 use crate::requests::UNASKED;
-use crate::runner::{self, Incoming};
 use crate::session::{End, Session};
 
 impl Session<'_> {
@@ -50,14 +50,14 @@ impl Session<'_> {
         let Ok(from) = ServiceId::from_raw(frame.header.source) else { return };
         self.messages.fetch_add(1, Ordering::Relaxed);
         let message = Incoming::new(from, frame, self.port.take_in_hand());
-        if !runner::admit(self.shared, &message) {
+        if !incoming::admit(self.shared, &message) {
             return;
         }
         match self.incoming.try_send(message) {
             Ok(()) => {}
             // Handlers end after the drivers, or when the node was dropped.
             Err(TrySendError::Full(message) | TrySendError::Closed(message)) => {
-                runner::busy(self.shared, &message);
+                incoming::busy(self.shared, &message);
             }
         }
     }

@@ -16,10 +16,10 @@ use crate::choice::Standing;
 use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::identity::Asked;
+use crate::incoming::Incoming;
 use crate::link::{Address, GreetError, Link};
 use crate::links::{Age, Port};
 use crate::office::Input;
-use crate::runner::Incoming;
 use crate::session::{End, Session, heartbeat, lease, max_frame};
 use crate::shared::Shared;
 

@@ -26,8 +26,8 @@
 //!
 //! - `builder`, `service`, `connecting`: what can be said before connecting, and how it begins; `node`:
 //!   the handle; `serving`: how it ends well;
-//! - `sending`, `target`, `key`, `message`, `call`, `repeated`, `collect`, `args`: sending;
-//! - `handling`, `handlers`, `caller`, `runner`: being called;
+//! - `sending`, `target`, `key`, `message`, `call`, `repeated`, `collect`, `args`, `encoded`: sending;
+//! - `handling`, `handlers`, `caller`, `incoming`, `runner`, `deliveries`: being called;
 //! - `event`, `watch`, `view`, `inbox`, `registering`: hearing what happens, and offering more;
 //! - `driver`, `link`, `session`, `dispatch`: the task that owns the socket to one router, from the
 //!   outside in;
@@ -49,16 +49,19 @@ mod calls;
 mod choice;
 mod collect;
 mod connecting;
+mod deliveries;
 mod dispatch;
 mod dispute;
 mod driver;
 mod drops;
+mod encoded;
 mod error;
 mod event;
 mod handlers;
 mod handling;
 mod identity;
 mod inbox;
+mod incoming;
 mod key;
 mod latency;
 mod lifecycle;
@@ -100,6 +103,8 @@ pub use builder::{
 pub use call::{Call, RawCall};
 pub use caller::Caller;
 pub use collect::{Collect, Collected};
+pub use deliveries::{Deliveries, Delivery};
+pub use encoded::Encoded;
 pub use error::{CallError, CloseReason, ConnectError, ForwardError, RegisterError, TargetError};
 pub use event::{Event, Events};
 pub use handlers::HandlerError;

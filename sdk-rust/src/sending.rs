@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use switchboard_protocol::Class;
 
 use crate::args::{self, Args};
@@ -209,7 +210,7 @@ impl Node {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn collect<'a, R>(
+    pub fn collect<'a, R: DeserializeOwned>(
         &self,
         class: impl Into<To<'a>>,
         method: &str,

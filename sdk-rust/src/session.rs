@@ -15,11 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use crate::drops;
 use crate::error::CloseReason;
+use crate::incoming::Incoming;
 use crate::link::{Link, READ_BUFFER};
 use crate::links::Port;
 use crate::load;
 use crate::office::Input;
-use crate::runner::Incoming;
 use crate::shared::Shared;
 
 /// How a session ended.

@@ -3,6 +3,7 @@
 
 mod calls;
 mod connect;
+mod deliveries;
 mod embedded;
 mod handling;
 mod links;
