@@ -118,6 +118,12 @@ impl Node {
         self.shared().identity().class(name)
     }
 
+    /// The name that the router has for a class; the first by the alphabet where it has several.
+    #[must_use]
+    pub fn class_name(&self, class: Class) -> Option<String> {
+        self.shared().identity().class_name(class).map(str::to_owned)
+    }
+
     /// The epoch under which this node is master of a class; `None` if it is not the master, or
     /// can't know. It is master while every router that it is connected to says so, and lays the
     /// office down two and a half heartbeats after the latest sign of life that its router is known

@@ -1,0 +1,300 @@
+//! The Lua thread's side of the border: everything that waits for Lua comes together here, and is handed to
+//! it turn by turn. Other threads only fill the queues behind it and set its signal.
+//!
+//! Nothing is borrowed while Lua runs, since scripts call back.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua};
+use switchboard::{Deliveries, Delivery, Node};
+
+use crate::runtime::Runtime;
+use crate::signal::Signal;
+use crate::timers::Timers;
+use crate::values::Marks;
+
+/// What a Lua state has to do with the world.
+pub(crate) struct Reactor {
+    pub(crate) signal: Arc<Signal>,
+    waker: Waker,
+    /// What is waited for on behalf of scripts.
+    jobs: RefCell<FuturesUnordered<Job>>,
+    timers: RefCell<Timers>,
+    /// By number. No number is used again: scripts may hold on to one.
+    nodes: RefCell<BTreeMap<u64, Member>>,
+    /// Messages whose handlers wait for something.
+    begun: RefCell<HashMap<u64, Delivery>>,
+    last_id: Cell<u64>,
+    script: OnceCell<Script>,
+    // Last: it outlives what uses it.
+    runtime: Runtime,
+}
+
+/// The functions of the prelude that are called from here, and its marks.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// (node, token, method, from, ...) to what [`crate::bind::answering`] reads.
+    pub(crate) deliver: Function,
+    /// (id, ...): what was waited for under an id is there.
+    pub(crate) complete: Function,
+    /// (node, name, ...): something happened to a node.
+    pub(crate) hook: Function,
+    pub(crate) marks: Marks,
+}
+
+/// A node of this Lua state.
+struct Member {
+    node: Node,
+    /// Absent while it is read from.
+    deliveries: Option<Deliveries>,
+}
+
+/// Something to wait for, and what to do with it then.
+type Job = Pin<Box<dyn Future<Output = Then>>>;
+
+/// What follows, on the Lua thread.
+type Then = Box<dyn FnOnce(&Lua, &Rc<Reactor>) -> mlua::Result<()>>;
+
+impl Reactor {
+    pub(crate) fn start() -> io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        Ok(Self {
+            waker: signal.waker(),
+            signal,
+            jobs: RefCell::default(),
+            timers: RefCell::default(),
+            nodes: RefCell::default(),
+            begun: RefCell::default(),
+            last_id: Cell::new(0),
+            script: OnceCell::new(),
+            runtime: Runtime::start()?,
+        })
+    }
+
+    pub(crate) fn set_script(&self, script: Script) {
+        // Set once, when the module is opened.
+        let _ = self.script.set(script);
+    }
+
+    pub(crate) fn script(&self) -> mlua::Result<&Script> {
+        self.script.get().ok_or_else(|| mlua::Error::runtime("the module is not open"))
+    }
+
+    /// An id that no other thing has: call, timer, token of a message.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
+    /// Takes a node in; gives its number.
+    pub(crate) fn join(&self, node: Node, deliveries: Deliveries) -> u64 {
+        self.signal.set();
+        let number = self.next_id();
+        self.nodes.borrow_mut().insert(number, Member { node, deliveries: Some(deliveries) });
+        number
+    }
+
+    /// The node of a number; none if it is closed.
+    pub(crate) fn node(&self, number: u64) -> Option<Node> {
+        self.nodes.borrow().get(&number).map(|member| member.node.clone())
+    }
+
+    /// Lends a node without the cost of a clone. Lua may not run meanwhile.
+    pub(crate) fn with_node<T>(&self, number: u64, work: impl FnOnce(&Node) -> T) -> Option<T> {
+        self.nodes.borrow().get(&number).map(|member| work(&member.node))
+    }
+
+    /// Forgets a node, which closes it.
+    pub(crate) fn part(&self, number: u64) {
+        let member = self.nodes.borrow_mut().remove(&number);
+        drop(member);
+    }
+
+    /// Begins something on behalf of a script. What is there at once comes back; for the rest, `then` runs
+    /// in a later turn.
+    pub(crate) fn begin<T: 'static>(
+        &self,
+        work: impl Future<Output = T> + 'static,
+        then: impl FnOnce(T, &Lua, &Rc<Reactor>) -> mlua::Result<()> + 'static,
+    ) -> Option<T> {
+        let mut work = Box::pin(work);
+        let first = self.enter(|| work.as_mut().poll(&mut Context::from_waker(&self.waker)));
+        if let Poll::Ready(result) = first {
+            return Some(result);
+        }
+        self.jobs.borrow().push(Box::pin(async move {
+            let result = work.await;
+            let then: Then = Box::new(move |lua, reactor| then(result, lua, reactor));
+            then
+        }));
+        // It is polled anew from its new place.
+        self.signal.set();
+        None
+    }
+
+    /// Has what was waited for under an id handed to the script.
+    pub(crate) fn complete<R: FromLuaMulti>(
+        &self,
+        id: u64,
+        values: impl IntoLuaMulti,
+        lua: &Lua,
+    ) -> mlua::Result<R> {
+        let mut values = values.into_lua_multi(lua)?;
+        values.push_front(mlua::Value::Integer(id as i64));
+        self.script()?.complete.call(values)
+    }
+
+    /// Keeps a message whose handler waits.
+    pub(crate) fn keep(&self, token: u64, delivery: Delivery) {
+        self.begun.borrow_mut().insert(token, delivery);
+    }
+
+    /// A message whose handler has waited.
+    pub(crate) fn take_begun(&self, token: u64) -> Option<Delivery> {
+        self.begun.borrow_mut().remove(&token)
+    }
+
+    pub(crate) fn set_timer(&self, after: Duration, period: Option<Duration>) -> u64 {
+        let id = self.next_id();
+        let now = Instant::now();
+        let at = now.checked_add(after).unwrap_or(now + DECADES);
+        self.timers.borrow_mut().set(id, at, period);
+        id
+    }
+
+    pub(crate) fn cancel_timer(&self, id: u64) -> bool {
+        self.timers.borrow_mut().cancel(id)
+    }
+
+    /// Whether anything can still happen without the script doing something first.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.nodes.borrow().is_empty()
+            && self.jobs.borrow().is_empty()
+            && self.timers.borrow().len() == 0
+    }
+
+    /// Runs something that needs the runtime around it, such as its timers.
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _inside = self.runtime.handle().enter();
+        work()
+    }
+
+    /// Waits for something, with all of Lua.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.handle().block_on(work)
+    }
+
+    /// Hands Lua what there is, waiting until then for something to come. Returns how much it was: 0 when
+    /// the time is over.
+    pub(crate) fn turn(
+        self: &Rc<Self>,
+        lua: &Lua,
+        deadline: Option<Instant>,
+    ) -> mlua::Result<usize> {
+        loop {
+            self.signal.take();
+            let done = self.fire(lua)? + self.finish_jobs(lua)? + self.deliver_all(lua)?;
+            if done > 0 {
+                return Ok(done);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(0);
+            }
+            let timer = self.timers.borrow().next();
+            let until = [deadline, timer].into_iter().flatten().min();
+            self.signal.wait(until.map(|until| until.saturating_duration_since(now)));
+        }
+    }
+
+    fn fire(self: &Rc<Self>, lua: &Lua) -> mlua::Result<usize> {
+        let now = Instant::now();
+        let mut fired = 0;
+        // Bounded, so that timers which set timers leave room for others.
+        while fired < BATCH {
+            let Some(due) = self.timers.borrow_mut().pop(now) else { return Ok(fired) };
+            fired += 1;
+            self.complete::<()>(due.id, due.is_last, lua)?;
+        }
+        self.signal.set();
+        Ok(fired)
+    }
+
+    fn finish_jobs(self: &Rc<Self>, lua: &Lua) -> mlua::Result<usize> {
+        let mut context = Context::from_waker(&self.waker);
+        for finished in 0..BATCH {
+            let next = self.enter(|| self.jobs.borrow_mut().poll_next_unpin(&mut context));
+            match next {
+                Poll::Ready(Some(then)) => then(lua, self)?,
+                Poll::Ready(None) | Poll::Pending => return Ok(finished),
+            }
+        }
+        self.signal.set();
+        Ok(BATCH)
+    }
+
+    fn deliver_all(self: &Rc<Self>, lua: &Lua) -> mlua::Result<usize> {
+        let mut delivered = 0;
+        let mut last = 0;
+        loop {
+            let next = {
+                let mut nodes = self.nodes.borrow_mut();
+                let next = nodes.range_mut(last + 1..).next();
+                next.map(|(number, member)| (*number, member.deliveries.take()))
+            };
+            let Some((number, deliveries)) = next else { return Ok(delivered) };
+            last = number;
+            if let Some(mut deliveries) = deliveries {
+                let result = self.deliver_from(lua, number, &mut deliveries);
+                if let Some(member) = self.nodes.borrow_mut().get_mut(&number) {
+                    member.deliveries = Some(deliveries);
+                }
+                delivered += result?;
+            }
+        }
+    }
+
+    fn deliver_from(
+        self: &Rc<Self>,
+        lua: &Lua,
+        number: u64,
+        deliveries: &mut Deliveries,
+    ) -> mlua::Result<usize> {
+        let mut context = Context::from_waker(&self.waker);
+        for delivered in 0..BATCH {
+            match deliveries.poll_next(&mut context) {
+                Poll::Ready(Some(delivery)) => {
+                    crate::bind::answering::hand_over(lua, self, number, delivery)?;
+                }
+                Poll::Ready(None) | Poll::Pending => return Ok(delivered),
+            }
+        }
+        self.signal.set();
+        Ok(BATCH)
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // What was sent leaves before the program does.
+        let members = std::mem::take(self.nodes.get_mut());
+        let nodes: Vec<Node> = members.into_values().map(|Member { node, .. }| node).collect();
+        self.begun.get_mut().clear();
+        for node in nodes {
+            self.runtime.handle().block_on(node.close());
+        }
+    }
+}
+
+/// How many things of a kind are handed over in one turn.
+const BATCH: usize = 256;
+
+const DECADES: Duration = Duration::from_secs(1 << 30);

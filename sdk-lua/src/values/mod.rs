@@ -1,0 +1,22 @@
+//! Values on their way between Lua and the wire, which is MessagePack. `encode` writes what scripts pass,
+//! `decode` makes Lua values of what arrives; neither knows of nodes.
+//!
+//! | Lua | MessagePack |
+//! |---|---|
+//! | nil, `null` | nil |
+//! | boolean | bool |
+//! | integer (LuaJIT: a whole number, or an `int64_t`) | int |
+//! | other number | float 64 |
+//! | string that is UTF-8, other string | str, bin |
+//! | table with the keys 1..n, with holes for up to half of them | array |
+//! | other table | map |
+
+mod decode;
+mod encode;
+mod integer;
+
+pub(crate) use decode::Decoder;
+pub(crate) use encode::{Marks, encode_all};
+
+/// How deep values may be nested, each way.
+pub(crate) const MAX_DEPTH: usize = 64;
