@@ -14,8 +14,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use rmp::Marker;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::frame::Frame;
 use crate::header::Header;
@@ -60,13 +60,13 @@ pub enum Control {
 }
 
 /// The first thing a node says.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hello {
     /// The protocol version it speaks; see [`crate::limits::VERSION`].
     pub version: u16,
-    /// What proves who it is, if the router asks for it.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// What proves who it is, if the router asks for it. A secret: `Debug` does not show it.
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "read_secret")]
     pub token: String,
     /// The services it offers.
     pub services: Vec<Service>,
@@ -382,6 +382,35 @@ pub enum ControlError {
     },
 }
 
+// By hand, because the token is a secret and a Hello may end up in a log.
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            token,
+            services,
+            incarnation,
+            name,
+            heartbeat_ms,
+            watch,
+            link,
+            attempt,
+        } = self;
+        let token = if token.is_empty() { "none" } else { "hidden" };
+        f.debug_struct("Hello")
+            .field("version", version)
+            .field("token", &format_args!("{token}"))
+            .field("services", services)
+            .field("incarnation", incarnation)
+            .field("name", name)
+            .field("heartbeat_ms", heartbeat_ms)
+            .field("watch", watch)
+            .field("link", link)
+            .field("attempt", attempt)
+            .finish()
+    }
+}
+
 impl Watch {
     /// A class, with its picture.
     #[must_use]
@@ -559,6 +588,11 @@ fn write<T: Serialize>(name: &str, fields: &T) -> Bytes {
     body.into()
 }
 
+/// A text that no error repeats; errors come into logs.
+fn read_secret<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    String::deserialize(from).map_err(|_| D::Error::custom("`token` is not a text"))
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -618,6 +652,20 @@ mod tests {
     fn a_field_of_a_later_version_is_ignored_and_an_absent_one_has_its_default() {
         let body = b"\x92\xa4ping\x81\xa5later\x93\x01\x02\xc0";
         assert_eq!(Control::decode(body), Ok(Control::Ping(Ping { nonce: 0 })));
+    }
+
+    #[test]
+    fn a_token_is_shown_by_neither_debug_nor_an_error() {
+        let token = "s3cret-of-the-gateways".to_owned();
+        let shown = format!("{:?}", Control::Hello(Hello { token, ..Hello::default() }));
+        assert!(shown.contains("token: hidden, services: []"), "{shown}");
+        assert!(format!("{:?}", Hello::default()).contains("token: none"));
+        // A number, and bytes that are not text.
+        for token in [b"\xce\x07\x5b\xcd\x15".as_slice(), b"\xa8\xffs3cret!"] {
+            let body = [b"\x92\xa5hello\x81\xa5token".as_slice(), token].concat();
+            let error = Control::decode(&body).unwrap_err().to_string();
+            assert_eq!(error, "control message `hello`: `token` is not a text");
+        }
     }
 
     #[test]

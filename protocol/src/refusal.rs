@@ -36,13 +36,17 @@ pub enum RefusalCode {
     Draining,
     /// Another node holds the id that this one was assigned by another router.
     IdTaken,
+    /// A token is required and was not shown, or nobody knows the one that was; the session ends.
+    Unauthorized,
+    /// The token that this session showed does not allow what it asks for.
+    NotAllowed,
     /// A code of a later version.
     Other(u16),
 }
 
 impl RefusalCode {
     /// Every code that this version names.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::Version,
         Self::HandshakeExpected,
@@ -58,6 +62,8 @@ impl RefusalCode {
         Self::LimitExceeded,
         Self::Draining,
         Self::IdTaken,
+        Self::Unauthorized,
+        Self::NotAllowed,
     ];
 
     /// The number on the wire.
@@ -79,6 +85,8 @@ impl RefusalCode {
             Self::LimitExceeded => 13,
             Self::Draining => 14,
             Self::IdTaken => 15,
+            Self::Unauthorized => 16,
+            Self::NotAllowed => 17,
             Self::Other(raw) => raw,
         }
     }
@@ -108,6 +116,8 @@ impl RefusalCode {
             Self::LimitExceeded => "limit_exceeded",
             Self::Draining => "draining",
             Self::IdTaken => "id_taken",
+            Self::Unauthorized => "unauthorized",
+            Self::NotAllowed => "not_allowed",
             Self::Other(_) => "other",
         }
     }

@@ -16,6 +16,7 @@ use serde_yaml::Value;
 use switchboard_protocol::{Class, limits};
 
 use crate::policy::{ClassPolicy, Policies};
+use crate::tokens::{self, Token};
 
 /// All that a router can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Config {
     /// Where other routers listen, as nodes should dial them: `host:port` or `unix:/path`. Nodes are
     /// told of them; this router itself does nothing with them.
     pub routers: Vec<String>,
+    /// What nodes show to be let in, and what each lets them register; while there is none, none is asked for.
+    #[serde(deserialize_with = "tokens::read")]
+    pub tokens: Vec<Token>,
     /// The policy of classes that `classes` does not name.
     pub default_class: ClassPolicy,
     /// The classes by name.
@@ -191,6 +195,13 @@ impl Config {
         self
     }
 
+    /// Asks nodes for a token: this one, or another one that is given.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.tokens.push(token);
+        self
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -204,7 +215,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a text.
+    /// Reads a text, and the secrets from where it says that they are.
     pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
         if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
             return Ok(Self::default());
@@ -252,7 +263,7 @@ impl Config {
             }
             self.validate_policy(&key, &class.policy)?;
         }
-        Ok(())
+        tokens::validate(self)
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
@@ -342,6 +353,7 @@ impl Config {
         note("heartbeat", self.heartbeat != new.heartbeat, true);
         note("drain", self.drain != new.drain, true);
         note("routers", self.routers != new.routers, true);
+        note("tokens", self.tokens != new.tokens, true);
         note("default_class", self.default_class != new.default_class, true);
         for (name, class) in &new.classes {
             note(&format!("classes.{name}"), self.classes.get(name) != Some(class), true);
@@ -371,7 +383,7 @@ pub struct Difference {
     pub needs_restart: Vec<String>,
 }
 
-fn wrong<T>(
+pub(crate) fn wrong<T>(
     key: &str,
     value: impl fmt::Display,
     wrong: impl Into<String>,
@@ -391,6 +403,7 @@ impl Default for Config {
             heartbeat: Heartbeat::default(),
             drain: Drain::default(),
             routers: Vec::new(),
+            tokens: Vec::new(),
             default_class: ClassPolicy::default(),
             classes: BTreeMap::new(),
         }

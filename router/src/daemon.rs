@@ -151,11 +151,12 @@ impl Router {
         new.validate()?;
         let difference = self.config.difference(&new);
         // What needs a restart keeps its old value, and goes on being reported as different.
-        let Config { limits, heartbeat, drain, routers, default_class, classes, .. } = new;
+        let Config { limits, heartbeat, drain, routers, tokens, default_class, classes, .. } = new;
         let max_services_per_session = self.config.limits.max_services_per_session;
         let limits = crate::config::Limits { max_services_per_session, ..limits };
         let old = self.config.clone();
-        self.config = Config { limits, heartbeat, drain, routers, default_class, classes, ..old };
+        self.config =
+            Config { limits, heartbeat, drain, routers, tokens, default_class, classes, ..old };
         self.shared.take_settings(&self.config);
         let policies = self.shared.settings.load().policies.clone();
         let registrar = self.shared.registrar.clone();

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`daemon`]: starts, reloads, drains and stops a router; [`cli`]: the command line; [`config`]: the
-//!   file; [`policy`]: what it says of a class;
+//!   file; [`policy`]: what it says of a class; [`tokens`]: what it says of who may come in;
 //! - `listener`, `shard`, `session`: from an accepted connection to its frames;
 //! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox; [`parking`]: frames that
 //!   wait for an instance;
@@ -38,6 +38,7 @@ mod shard;
 mod shared;
 mod stream;
 pub mod table;
+pub mod tokens;
 mod watchdog;
 
 pub use config::{Address, Config};

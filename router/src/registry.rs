@@ -24,6 +24,7 @@ use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 use self::election::Office;
 use crate::policy::Policies;
 use crate::table::{ClassTable, Member, Table};
+use crate::tokens::Pass;
 
 /// What the registry needs to know of a session's mailbox.
 pub trait Handle: Clone {
@@ -40,6 +41,8 @@ pub enum Change<H> {
         handle: H,
         /// Whose it is.
         program: Program,
+        /// What it may offer.
+        pass: Pass,
         /// What it offers.
         services: Vec<Service>,
         /// How many ids it holds already.
@@ -236,8 +239,8 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) -> Result<Vec<ServiceId>, Refusal> {
         match change {
-            Change::Register { handle, program, services, held } => {
-                return self.register(&handle, program, services, held, now_us, effects);
+            Change::Register { handle, program, pass, services, held } => {
+                return self.register(&handle, program, &pass, services, held, now_us, effects);
             }
             Change::Unregister { handle, ids, reason } => {
                 self.unregister(&handle, &ids, reason, now_us, effects);
@@ -257,10 +260,12 @@ impl<H: Handle> Registry<H> {
         Ok(Vec::new())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the change")]
     fn register(
         &mut self,
         handle: &H,
         program: Program,
+        pass: &Pass,
         services: Vec<Service>,
         held: usize,
         now_us: u64,
@@ -273,7 +278,7 @@ impl<H: Handle> Registry<H> {
         let mut ids: Vec<ServiceId> = Vec::with_capacity(services.len());
         for service in &services {
             check_metadata(service)?;
-            let id = self.resolve(service, &ids)?;
+            let id = self.resolve(service, pass, &ids)?;
             self.admit(handle, id, program, service.assigned)?;
             if ids.contains(&id) {
                 return Err(self.already_registered(id));
@@ -299,7 +304,12 @@ impl<H: Handle> Registry<H> {
 
     /// The id that a service asks for, by number or by the class's name; a free one if it leaves the
     /// instance open.
-    fn resolve(&mut self, service: &Service, taken: &[ServiceId]) -> Result<ServiceId, Refusal> {
+    fn resolve(
+        &mut self,
+        service: &Service,
+        pass: &Pass,
+        taken: &[ServiceId],
+    ) -> Result<ServiceId, Refusal> {
         let invalid = |error: &dyn std::fmt::Display| {
             Refusal::new(RefusalCode::InvalidId, format!("service {:#010x}: {error}", service.id))
         };
@@ -316,6 +326,8 @@ impl<H: Handle> Registry<H> {
             let class = self.policies.class(&service.class);
             (class.ok_or_else(|| self.unknown_class(&service.class))?, service.instance)
         };
+        // Here, where a name becomes a number: what is checked is what is registered.
+        pass.check(class, &self.policies)?;
         match instance {
             0 => self.assign(class, taken),
             _ => Instance::new(instance)
@@ -751,6 +763,8 @@ const JOINED_BYTES: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::tokens::{Token, Tokens};
 
     /// A program with one connection that it made once.
     fn program(incarnation: u64) -> Program {
@@ -785,7 +799,13 @@ mod tests {
     ) -> (Result<Vec<ServiceId>, Refusal>, Effects<u64>) {
         let services = ids.iter().map(|text| Service::of(id(text))).collect();
         let mut effects = Effects::default();
-        let change = Change::Register { handle, program: program(incarnation), services, held: 0 };
+        let change = Change::Register {
+            handle,
+            program: program(incarnation),
+            pass: Pass::default(),
+            services,
+            held: 0,
+        };
         (registry.apply(change, NOW, &mut effects), effects)
     }
 
@@ -858,6 +878,7 @@ mod tests {
             let change = Change::Register {
                 handle,
                 program: Program { incarnation: 10, link, attempt },
+                pass: Pass::default(),
                 services,
                 held: 0,
             };
@@ -884,6 +905,7 @@ mod tests {
             let change = Change::Register {
                 handle,
                 program: Program { incarnation, link: 1, attempt },
+                pass: Pass::default(),
                 services,
                 held: 0,
             };
@@ -964,7 +986,13 @@ mod tests {
         registry.max_services = 10_000;
         let services =
             (1..=5_000).map(|i| Service { id: 5 << 24 | i, ..Service::default() }).collect();
-        let change = Change::Register { handle: 1, program: program(1), services, held: 0 };
+        let change = Change::Register {
+            handle: 1,
+            program: program(1),
+            pass: Pass::default(),
+            services,
+            held: 0,
+        };
         registry.apply(change, NOW, &mut Effects::default()).unwrap();
         let picture = watch(&mut registry, 9, 5);
         let sizes: Vec<usize> = picture.iter().map(|(_, event)| event.joined.len()).collect();
@@ -978,7 +1006,13 @@ mod tests {
         let mut registry = registry();
         let any = |registry: &mut Registry<u64>, handle| {
             let services = vec![Service::any_of(Class::of(5))];
-            let change = Change::Register { handle, program: program(1), services, held: 0 };
+            let change = Change::Register {
+                handle,
+                program: program(1),
+                pass: Pass::default(),
+                services,
+                held: 0,
+            };
             registry.apply(change, NOW, &mut Effects::default()).unwrap()[0]
         };
         let first = any(&mut registry, 1);
@@ -998,11 +1032,40 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_the_token_is_not_for_is_refused_by_name_and_by_number() {
+        let config = Config::default().with_class("matchsvr", 5).with_class("gamesvr", 6);
+        let token = Token::new("games", "a-secret-of-games").only(&["gamesvr"]);
+        let pass =
+            Tokens::of(&config.clone().with_token(token)).admit("a-secret-of-games").unwrap();
+        let mut registry = Registry::new(Arc::new(config.policies()), 8, 1);
+        let mut register = |services: Vec<Service>| {
+            let program = program(1);
+            let change =
+                Change::Register { handle: 1, program, pass: pass.clone(), services, held: 0 };
+            registry.apply(change, NOW, &mut Effects::default()).map_err(|refusal| refusal.code)
+        };
+        let named = |class: &str| Service { class: class.to_owned(), ..Service::default() };
+        let refused = Err(RefusalCode::NotAllowed);
+        assert_eq!(register(vec![named("matchsvr")]), refused);
+        assert_eq!(register(vec![Service::any_of(Class::of(5))]), refused);
+        assert_eq!(register(vec![Service::of(id("6.1")), Service::of(id("5.1"))]), refused);
+        assert_eq!(register(vec![named("nosuch")]), Err(RefusalCode::UnknownClass));
+        assert_eq!(register(vec![Service::of(id("6.1"))]), Ok(vec![id("6.1")]));
+        assert!(register(vec![named("gamesvr")]).is_ok());
+        assert_eq!(registry.table().class(Class::of(5)).map(ClassTable::class), None);
+    }
+
+    #[test]
     fn a_refusal_says_what_would_be_right() {
         let mut registry = registry();
         let mut refusal = |service: Service, held| {
-            let change =
-                Change::Register { handle: 1, program: program(1), services: vec![service], held };
+            let change = Change::Register {
+                handle: 1,
+                program: program(1),
+                pass: Pass::default(),
+                services: vec![service],
+                held,
+            };
             let refusal = registry.apply(change, NOW, &mut Effects::default()).unwrap_err();
             (refusal.code, refusal.text)
         };

@@ -14,6 +14,7 @@ use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
 use crate::shard::Fence;
+use crate::tokens::Tokens;
 use crate::watchdog::Watchdog;
 
 /// Shared by all threads.
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub drain: Drain,
     /// Where other routers listen.
     pub routers: Vec<String>,
+    pub tokens: Tokens,
     pub policies: Arc<Policies>,
 }
 
@@ -117,6 +119,7 @@ impl Settings {
             heartbeat: config.heartbeat,
             drain: config.drain,
             routers: config.routers.clone(),
+            tokens: Tokens::of(config),
             policies: Arc::new(config.policies()),
         }
     }

@@ -179,7 +179,11 @@ impl Builder {
         self
     }
 
-    /// What proves who this node is, if the router asks for it.
+    /// What proves who this node is, if the router asks for it. Without the right one
+    /// [`connect`](Self::connect) says `Refused`, with the code
+    /// [`Unauthorized`](crate::RefusalCode::Unauthorized), or
+    /// [`NotAllowed`](crate::RefusalCode::NotAllowed) where the token is not for a service's class. A node
+    /// that had been connected before says so in [`Event::Refused`](crate::Event::Refused), and tries again.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.hello.token = token.into();
         self

@@ -144,10 +144,15 @@ async fn first_link(drivers: Vec<Driver>) -> Result<(Driver, Welcomed, Vec<Drive
                 return Ok((driver, welcomed, others));
             }
             Err(ConnectError::Unreachable { tried: one }) => tried.extend(one),
-            // What one router has no room for, another may have.
+            // What one router has no room for, another may have; and while tokens are changed, one
+            // router knows of it before another.
             Err(
                 refusal @ ConnectError::Refused {
-                    code: RefusalCode::Draining | RefusalCode::LimitExceeded,
+                    code:
+                        RefusalCode::Draining
+                        | RefusalCode::LimitExceeded
+                        | RefusalCode::Unauthorized
+                        | RefusalCode::NotAllowed,
                     ..
                 },
             ) => refused = Some(refusal),

@@ -21,6 +21,7 @@ pub struct RouterBuilder {
     config: Option<String>,
     listen: Vec<String>,
     shards: Option<String>,
+    env: Vec<(String, String)>,
 }
 
 /// A running router. It is killed when this is dropped.
@@ -49,6 +50,13 @@ impl RouterBuilder {
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// A router with one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, variable: &str, value: &str) -> Self {
+        self.env.push((variable.to_owned(), value.to_owned()));
         self
     }
 
@@ -83,7 +91,7 @@ impl RouterBuilder {
         if let Some(path) = &config {
             command.arg("--config").arg(path);
         }
-        command.args(&self.args);
+        command.args(&self.args).envs(self.env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the router starts");
         let stderr = Arc::new(Mutex::new(String::new()));

@@ -80,7 +80,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "lisen: x\n",
             "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `shards`, `log`, `limits`, \
-             `heartbeat`, `drain`, `routers`, `default_class`, `classes`",
+             `heartbeat`, `drain`, `routers`, `tokens`, `default_class`, `classes`",
         ),
         (
             "limits: {max_conections: 1}\n",

@@ -10,6 +10,7 @@ use switchboard_protocol::{Class, RefusalCode, ServiceId};
 
 use super::{Change, Effect, Effects, Program, Registry};
 use crate::policy::{MasterPolicy, Policies};
+use crate::tokens::Pass;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -160,7 +161,7 @@ proptest! {
                     let seat = Seat { session: sessions, incarnation, load: 0 };
                     let services = vec![Service { master_since, ..Service::of(id(instance)) }];
                     let change =
-                        Change::Register { handle: sessions, program: Program { incarnation, ..Program::default() }, services, held: 0 };
+                        Change::Register { handle: sessions, program: Program { incarnation, ..Program::default() }, pass: Pass::default(), services, held: 0 };
                     let joins = model.join(policy, instance, seat, master_since);
                     let result = registry.apply(change, now, &mut effects);
                     prop_assert_eq!(result.is_ok(), joins);

@@ -83,6 +83,11 @@ impl Session {
             return Some(End::NotAdmitted(Refusal::new(RefusalCode::Draining, text), None));
         }
         let settings = self.shared.settings.load_full();
+        // It stays with the session, whatever a reload says of its token.
+        self.pass = match settings.tokens.admit(&hello.token) {
+            Ok(pass) => pass,
+            Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
+        };
         let heartbeat_ms = settings.heartbeat.grant(hello.heartbeat_ms);
         let welcome = Welcome {
             version: VERSION,
@@ -102,6 +107,7 @@ impl Session {
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
             program,
+            pass: self.pass.clone(),
             services: hello.services,
             held: 0,
         };
@@ -115,7 +121,8 @@ impl Session {
         self.program = program;
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
-            debug!(session, id = settings.policies.id_name(*id), name = hello.name, "registered");
+            let (name, token) = (&hello.name, self.pass.token());
+            debug!(session, id = settings.policies.id_name(*id), name, token, "registered");
         }
         // A little less than three, so that when the third is over another instance has taken over.
         let silence = heartbeat_ms.saturating_mul(MISSED_HEARTBEATS) - heartbeat_ms / HASTE;
@@ -147,6 +154,7 @@ impl Session {
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
             program: self.program,
+            pass: self.pass.clone(),
             services,
             held: self.source.ids.len(),
         };

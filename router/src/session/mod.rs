@@ -25,6 +25,7 @@ use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Program, Refusal};
 use crate::shared::Shared;
 use crate::stream::{Accepted, ReadHalf, WriteHalf};
+use crate::tokens::Pass;
 
 /// The task's own part of a session. Others know it by its mailbox alone.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct Session {
     watches: bool,
     registered: bool,
     program: Program,
+    pass: Pass,
     owner: Option<std::task::Waker>,
 }
 
@@ -105,6 +107,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         watches: false,
         registered: false,
         program: Program::default(),
+        pass: Pass::default(),
         owner: None,
     };
     let end = session.run().await;

@@ -117,6 +117,31 @@ async fn routers_are_tried_in_turn_until_one_takes_the_node() {
 }
 
 #[tokio::test]
+async fn a_token_that_one_router_does_not_know_yet_is_shown_to_the_next() {
+    for code in [RefusalCode::Unauthorized, RefusalCode::NotAllowed] {
+        let (old, new) = (FakeRouter::start().await, FakeRouter::start().await);
+        let builder = old.node().router(new.address()).token("the-new-secret");
+        let builder = builder.backoff(Duration::ZERO, Duration::ZERO);
+        let (node, (), second) = tokio::join!(
+            within(builder.connect()),
+            async { old.accept().await.refuse(code, "not yet").await },
+            new.welcome(),
+        );
+        assert_eq!(second.hello.token, "the-new-secret");
+        let node = node.unwrap();
+        // Nor is the first one forgotten.
+        old.accept().await.refuse(code, "still not").await;
+        assert_eq!(old.welcome().await.hello.token, "the-new-secret");
+        let mut events = node.events();
+        let refused = event(&mut events, |event| match event {
+            Event::Refused { code, text } => Some((*code, text.clone())),
+            _ => None,
+        });
+        assert_eq!(refused.await, (code, "still not".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_bad_option_is_an_error_before_anything_is_dialled() {
     let text = |builder: switchboard::Builder| async {
         let error = within(builder.connect()).await.unwrap_err();

@@ -8,6 +8,7 @@ use switchboard_protocol::control::{
 use switchboard_protocol::{RefusalCode, ServiceId};
 use switchboard_router::policy::{ClassPolicy, MasterPolicy, Policies};
 use switchboard_router::registry::{Change, Effect, Effects, Program};
+use switchboard_router::tokens::Pass;
 
 use super::router::{Router, Seat};
 use super::stage::{MS, SECOND, Stage};
@@ -52,6 +53,7 @@ impl Router {
         let change = Change::Register {
             handle: Seat(conn),
             program: Program::from(&hello),
+            pass: Pass::default(),
             services: hello.services,
             held: 0,
         };
