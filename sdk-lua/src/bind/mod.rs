@@ -1,6 +1,7 @@
 //! The module as Lua sees it: natives, one room each, and around them the prelude, which is written in Lua
 //! because only Lua can yield.
 
+mod aim;
 pub(crate) mod answering;
 mod connecting;
 mod events;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use mlua::{Lua, Table};
 use switchboard::{Class, Node, ServiceId};
 
+use crate::failure::Failure;
 use crate::reactor::{Reactor, Script};
 use crate::values::Marks;
 
@@ -55,6 +57,11 @@ fn written(node: &Node, id: ServiceId) -> String {
 /// A class's name, or its number where no router has named it.
 fn class_name(node: &Node, class: Class) -> String {
     node.class_name(class).unwrap_or_else(|| class.to_string())
+}
+
+/// An error of Lua's where a failure is expected.
+fn thrown(error: mlua::Error) -> Failure {
+    Failure::new("error", error.to_string())
 }
 
 const PRELUDE: &str = include_str!("../../lua/prelude.lua");

@@ -8,31 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 use switchboard::{
-    Broadcast, CallError, Collected, Direct, Encoded, Hash, Key, LeastLoaded, Master, Node, Random,
-    To,
+    Broadcast, CallError, Collected, Direct, Encoded, Hash, LeastLoaded, Master, Node, Random, To,
 };
 
+use super::aim::{Aim, Pick, Target, method_of, name, picked};
 use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::values::{self, Decoder};
-
-/// How to pick, whom, and what for.
-struct Aim {
-    pick: Pick,
-    /// A class, or with `Direct` an instance.
-    to: Value,
-    method: LuaString,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pick {
-    Direct,
-    Master,
-    Hash(u64),
-    Random,
-    LeastLoaded,
-    Broadcast,
-}
 
 /// What `node:with` says of messages.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +67,7 @@ fn forward(
     rest: MultiValue,
 ) -> Result<(), Failure> {
     let (aim, args) = Aim::read(rest)?;
-    let marks = &reactor.script().map_err(thrown)?.marks;
+    let marks = &reactor.script().map_err(super::thrown)?.marks;
     let method = name(&aim.method)?;
     let to = Target::of(&aim.to)?;
     with_scratch(|buffer| {
@@ -100,35 +82,6 @@ fn forward(
         });
         sent.ok_or_else(Failure::closed)?
     })
-}
-
-/// Has the body run with the word of the SDK that goes with a pick.
-macro_rules! picked {
-    ($pick:expr, $word:ident => $body:expr, else $broadcast:expr) => {
-        match $pick {
-            Pick::Direct => {
-                let $word = Direct;
-                $body
-            }
-            Pick::Master => {
-                let $word = Master;
-                $body
-            }
-            Pick::Hash(key) => {
-                let $word = Hash(key);
-                $body
-            }
-            Pick::Random => {
-                let $word = Random;
-                $body
-            }
-            Pick::LeastLoaded => {
-                let $word = LeastLoaded;
-                $body
-            }
-            Pick::Broadcast => $broadcast,
-        }
-    };
 }
 
 fn send_plainly(
@@ -265,7 +218,7 @@ fn prepare<'a>(
 ) -> Result<(Node, String, Encoded<Vec<u8>>), Failure> {
     let node = reactor.node(number).ok_or_else(Failure::closed)?;
     let method = name(method)?;
-    let marks = &reactor.script().map_err(thrown)?.marks;
+    let marks = &reactor.script().map_err(super::thrown)?.marks;
     let mut bytes = Vec::new();
     let count = values::encode_all(lua, marks, args, "argument", &mut bytes)
         .map_err(|why| Failure::new("bad_value", format!("`{method}`: {why}")))?;
@@ -318,122 +271,6 @@ fn answers(lua: &Lua, node: &Node, collected: Collected<Bytes>) -> mlua::Result<
         missing.raw_push(super::written(node, id))?;
     }
     (list, missing).into_lua_multi(lua)
-}
-
-impl Aim {
-    /// Takes mode, class and method off the front of what a script passed.
-    fn read(mut rest: MultiValue) -> Result<(Self, MultiValue), Failure> {
-        let mode = rest.pop_front().unwrap_or_default();
-        let (pick, to) = match &mode {
-            Value::String(word) => (word_pick(word)?, rest.pop_front().unwrap_or_default()),
-            Value::Table(mode) => table_pick(mode, &mut rest)?,
-            other => return Err(not_a_mode(other.type_name())),
-        };
-        let method = method_of(rest.pop_front())?;
-        Ok((Self { pick, to, method }, rest))
-    }
-}
-
-fn word_pick(word: &LuaString) -> Result<Pick, Failure> {
-    match &*word.as_bytes() {
-        b"master" => Ok(Pick::Master),
-        b"random" => Ok(Pick::Random),
-        b"broadcast" => Ok(Pick::Broadcast),
-        b"least_loaded" => Ok(Pick::LeastLoaded),
-        other => Err(not_a_mode(&format!("\"{}\"", String::from_utf8_lossy(other)))),
-    }
-}
-
-/// `HASH(key)` or `DIRECT(id)`.
-fn table_pick(mode: &Table, rest: &mut MultiValue) -> Result<(Pick, Value), Failure> {
-    let direct: Value = mode.raw_get("direct").map_err(thrown)?;
-    if !direct.is_nil() {
-        return Ok((Pick::Direct, direct));
-    }
-    let key: Value = mode.raw_get("hash").map_err(thrown)?;
-    let key = match &key {
-        Value::Integer(key) => key.key(),
-        Value::String(key) => key.as_bytes().key(),
-        Value::Number(_) => {
-            return Err(Failure::usage("HASH takes a whole number or a string as its key"));
-        }
-        other if other.is_nil() => return Err(not_a_mode("table")),
-        other => {
-            let text = format!(
-                "HASH takes a whole number or a string as its key, not a {}",
-                other.type_name()
-            );
-            return Err(Failure::usage(text));
-        }
-    };
-    Ok((Pick::Hash(key), rest.pop_front().unwrap_or_default()))
-}
-
-fn not_a_mode(what: &str) -> Failure {
-    Failure::usage(format!(
-        "{what} is not a mode: pass MASTER, HASH(key), RANDOM, BROADCAST, LEAST_LOADED or DIRECT(id)"
-    ))
-}
-
-fn method_of(value: Option<Value>) -> Result<LuaString, Failure> {
-    match value {
-        Some(Value::String(method)) => Ok(method),
-        other => Err(Failure::usage(format!(
-            "the method is a string, not a {}",
-            other.unwrap_or_default().type_name()
-        ))),
-    }
-}
-
-fn name(method: &LuaString) -> Result<String, Failure> {
-    match method.to_str() {
-        Ok(method) => Ok(method.to_owned()),
-        Err(_) => Err(Failure::usage("the name of a method is UTF-8")),
-    }
-}
-
-/// A class or an instance, as a script named it.
-enum Target {
-    Name(String),
-    Number(u8),
-}
-
-impl Target {
-    fn of(value: &Value) -> Result<Self, Failure> {
-        match value {
-            Value::String(name) => Ok(Self::Name(name.to_string_lossy())),
-            // Of a Direct: the number of an instance; of the others: of a class.
-            Value::Integer(number) => match u8::try_from(*number) {
-                Ok(class) => Ok(Self::Number(class)),
-                Err(_) => match u32::try_from(*number) {
-                    Ok(raw) => Ok(Self::Name(format!("{}.{}", raw >> 24, raw & 0xff_ffff))),
-                    Err(_) => {
-                        Err(Failure::usage(format!("{number} is not a class or an instance")))
-                    }
-                },
-            },
-            // Who sent a message.
-            Value::Table(from) => match from.raw_get::<Option<String>>("name") {
-                Ok(Some(name)) => Ok(Self::Name(name)),
-                _ => Err(Failure::usage("a table is not a class or an instance")),
-            },
-            other => Err(Failure::usage(format!(
-                "a class is a name or a number and an instance is written gamesvr.2, not a {}",
-                other.type_name()
-            ))),
-        }
-    }
-
-    fn borrow(&self) -> To<'_> {
-        match self {
-            Self::Name(name) => To::Name(name),
-            Self::Number(number) => To::Number(*number),
-        }
-    }
-}
-
-fn thrown(error: mlua::Error) -> Failure {
-    Failure::new("error", error.to_string())
 }
 
 /// Lends a buffer, so that encoding a message allocates nothing.
