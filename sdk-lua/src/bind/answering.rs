@@ -40,7 +40,13 @@ pub(crate) fn hand_over(
     let mut values = MultiValue::with_capacity(args.count + 8);
     values.push_back(Value::Integer(number as i64));
     values.push_back(Value::Integer(token as i64));
-    values.push_back(Value::String(lua.create_string(method)?));
+    match lua.create_string(method) {
+        Ok(method) => values.push_back(Value::String(method)),
+        Err(error) => {
+            not_handed_over(delivery, &error);
+            return Ok(());
+        }
+    }
     values.push_back(Value::Integer(delivery.from().raw().into()));
     values.push_back(kind(&delivery));
     values.push_back(delivery.key().map_or(Value::Nil, |key| Value::Integer(key as i64)));
@@ -52,9 +58,7 @@ pub(crate) fn hand_over(
     let returned: MultiValue = match reactor.script()?.deliver.call(values) {
         Ok(returned) => returned,
         Err(error) => {
-            // Not the handler's: it is called protected.
-            error!(from = %delivery.from(), method, %error, "a message could not be handed over");
-            delivery.answer(Err(HandlerError::new(HandlerError::ERROR, error.to_string())));
+            not_handed_over(delivery, &error);
             return Ok(());
         }
     };
@@ -68,6 +72,13 @@ pub(crate) fn hand_over(
         }
     }
     Ok(())
+}
+
+/// What went wrong is not the handler's, which is called protected: Lua has no memory left, mostly.
+fn not_handed_over(delivery: Delivery, error: &mlua::Error) {
+    let method = delivery.method().unwrap_or_default();
+    error!(from = %delivery.from(), method, %error, "a message could not be handed over");
+    delivery.answer(Err(HandlerError::new(HandlerError::ERROR, error.to_string())));
 }
 
 /// Answers a message: `true, results...` or `false, failure`.
@@ -100,7 +111,10 @@ fn encoded(
 fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
     let method = delivery.method().unwrap_or_default();
     let Value::Table(failure) = failure else {
-        return HandlerError::new(HandlerError::ERROR, "the handler failed");
+        // Lua asks nobody what to make of an error when it has no memory left.
+        let why = failure.to_string().unwrap_or_else(|_| "the handler failed".to_owned());
+        error!(from = %delivery.from(), method, error = why, "handler failed");
+        return HandlerError::new(HandlerError::ERROR, why);
     };
     let text = |name: &str| failure.raw_get::<Option<String>>(name).ok().flatten();
     let why = text("text").unwrap_or_else(|| "the handler failed".to_owned());
