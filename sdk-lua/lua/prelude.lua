@@ -382,7 +382,13 @@ binary.__tostring = function(value) return value[1] end
 -- Has a table travel as an array although it is empty, or as a map; and a string as binary.
 function module.array(value) return setmetatable(value or {}, array) end
 function module.map(value) return setmetatable(value or {}, map) end
-function module.binary(value) return setmetatable({ value }, binary) end
+function module.binary(value)
+  if type(value) ~= "string" then error("binary takes a string, not a " .. type(value), 2) end
+  return setmetatable({ value }, binary)
+end
+
+-- Nil where Lua would lose it: as a value of a map, and at the end of an array. Arrives as nil.
+module.null = natives.null
 
 -- The log ------------------------------------------------------------------------------------------------
 

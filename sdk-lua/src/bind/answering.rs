@@ -37,7 +37,8 @@ pub(crate) fn hand_over(
         return Ok(());
     };
     let token = reactor.next_id();
-    let mut values = MultiValue::with_capacity(args.count + 8);
+    // Each takes a byte at least; a count is only announced.
+    let mut values = MultiValue::with_capacity(args.count.min(args.bytes.len()) + 8);
     values.push_back(Value::Integer(number as i64));
     values.push_back(Value::Integer(token as i64));
     values.push_back(Value::String(lua.create_string(method)?));

@@ -32,6 +32,7 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
     watching::add(lua, &natives, &reactor)?;
     turning::add(lua, &natives, &reactor)?;
     logging::add(lua, &natives)?;
+    natives.raw_set("null", mlua::Value::NULL)?;
     natives.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     let (module, prelude): (Table, Table) =
         lua.load(PRELUDE).set_name("=switchboard").call(natives)?;
