@@ -82,7 +82,10 @@ function resumed(co, before, alive, tag, ok, ...)
     if not ok then report("spawned", (...)) end
   elseif not alive then
     -- Only what no function can catch comes here.
-    report("spawned", { text = tostring(tag) })
+    local message, died = messages[co], { text = tostring(tag) }
+    messages[co] = nil
+    if message then return natives.answer(message.token, false, died) end
+    report("spawned", died)
   elseif tag ~= WAIT then
     waiting[natives.timer(0)] = co
   end

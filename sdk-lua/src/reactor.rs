@@ -118,26 +118,26 @@ impl Reactor {
         drop(member);
     }
 
-    /// Begins something on behalf of a script. What is there at once comes back; for the rest, `then` runs
-    /// in a later turn.
+    /// Begins something on behalf of a script: it goes as far as it can at once, so that things happen in
+    /// the order in which they were begun. What comes of it is told in a later turn.
     pub(crate) fn begin<T: 'static>(
         &self,
         work: impl Future<Output = T> + 'static,
         then: impl FnOnce(T, &Lua, &Rc<Reactor>) -> mlua::Result<()> + 'static,
-    ) -> Option<T> {
-        let mut work = Box::pin(work);
-        let first = self.enter(|| work.as_mut().poll(&mut Context::from_waker(&self.waker)));
-        if let Poll::Ready(result) = first {
-            return Some(result);
-        }
-        self.jobs.borrow().push(Box::pin(async move {
+    ) {
+        let mut job: Job = Box::pin(async move {
             let result = work.await;
             let then: Then = Box::new(move |lua, reactor| then(result, lua, reactor));
             then
-        }));
-        // It is polled anew from its new place.
+        });
+        let first = self.enter(|| job.as_mut().poll(&mut Context::from_waker(&self.waker)));
+        let jobs = self.jobs.borrow();
+        match first {
+            // It is polled anew from its new place.
+            Poll::Pending => jobs.push(job),
+            Poll::Ready(then) => jobs.push(Box::pin(std::future::ready(then))),
+        }
         self.signal.set();
-        None
     }
 
     /// Has what was waited for under an id handed to the script.

@@ -233,14 +233,11 @@ fn register(lua: &Lua, reactor: &Rc<Reactor>, number: u64, value: &Value) -> Res
     let id = reactor.next_id();
     let named = node.clone();
     let asking = async move { node.register(service).await };
-    let begun = reactor.begin(asking, move |result, lua, reactor| match result {
+    reactor.begin(asking, move |result, lua, reactor| match result {
         Ok(registered) => reactor.complete(id, super::written(&named, registered), lua),
         Err(error) => reactor.complete(id, Failure::from(error), lua),
     });
-    match begun {
-        Some(Err(error)) => Err(error.into()),
-        _ => Ok(id),
-    }
+    Ok(id)
 }
 
 /// To the id that `true` comes under.
@@ -253,14 +250,11 @@ fn unregister(reactor: &Rc<Reactor>, number: u64, name: &str) -> Result<u64, Fai
     let held = held.ok_or_else(|| Failure::usage(format!("this node does not hold {name}")))?;
     let id = reactor.next_id();
     let asking = async move { node.unregister(held).await };
-    let begun = reactor.begin(asking, move |result, lua, reactor| match result {
+    reactor.begin(asking, move |result, lua, reactor| match result {
         Ok(()) => reactor.complete(id, true, lua),
         Err(error) => reactor.complete(id, Failure::from(error), lua),
     });
-    match begun {
-        Some(Err(error)) => Err(error.into()),
-        _ => Ok(id),
-    }
+    Ok(id)
 }
 
 /// Closes a node, or drains it first. To the id that `true` comes under.
@@ -272,8 +266,6 @@ fn leave(reactor: &Rc<Reactor>, number: u64, drain: bool) -> Result<u64, Failure
             true => node.drain().await,
             false => node.close().await,
         }
-        // So that it is not there at once.
-        tokio::task::yield_now().await;
     };
     reactor.begin(leaving, move |(), lua, reactor| reactor.complete(id, true, lua));
     Ok(id)

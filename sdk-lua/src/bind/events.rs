@@ -14,19 +14,9 @@ pub(super) fn follow(reactor: &Rc<Reactor>, number: u64, mut events: Events) {
         let event = events.next().await;
         (event, events)
     };
-    let first = reactor.begin(next, move |(event, events), lua, reactor| {
+    reactor.begin(next, move |(event, events), lua, reactor| {
         told(lua, reactor, number, event, events)
     });
-    // What is there at once is told in order, in a later turn.
-    if let Some((event, events)) = first {
-        let later = async move {
-            tokio::task::yield_now().await;
-            (event, events)
-        };
-        reactor.begin(later, move |(event, events), lua, reactor| {
-            told(lua, reactor, number, event, events)
-        });
-    }
 }
 
 fn told(

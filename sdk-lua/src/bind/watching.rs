@@ -59,8 +59,6 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
 
 fn follow(reactor: &Rc<Reactor>, id: u64, node: Node, mut watcher: Watcher) {
     let next = async move {
-        // So that it is not there at once: changes come in turns.
-        tokio::task::yield_now().await;
         let change = watcher.next().await;
         (change, node, watcher)
     };
