@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use switchboard::{Delivery, Encoded, HandlerError, Mode};
 use tracing::{error, warn};
 
@@ -44,7 +44,10 @@ pub(crate) fn hand_over(
     values.push_back(Value::String(lua.create_string(method)?));
     values.push_back(Value::Integer(delivery.from().raw().into()));
     values.push_back(kind(&delivery));
-    values.push_back(delivery.key().map_or(Value::Nil, |key| Value::Integer(key as i64)));
+    values.push_back(match delivery.key() {
+        Some(key) => values::from_integer(lua, key as i64)?,
+        None => Value::Nil,
+    });
     if let Err(why) = Decoder::new(lua, args.bytes).append(args.count, "argument", &mut values) {
         warn!(from = %delivery.from(), method, why = why.0, "arguments without a Lua value");
         delivery.bad_args(&why.0);
@@ -100,10 +103,19 @@ fn encoded(
 /// The error of a handler: to the log with its traceback, and to the caller.
 fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
     let method = delivery.method().unwrap_or_default();
-    let Value::Table(failure) = failure else {
-        return HandlerError::new(HandlerError::ERROR, "the handler failed");
+    let failure = match failure {
+        Value::Table(failure) => failure,
+        // Where not even the error could be handled, as where the stack is full.
+        other => {
+            let why = other.to_string().unwrap_or_else(|_| "the handler failed".to_owned());
+            error!(from = %delivery.from(), method, error = why, "handler failed");
+            return HandlerError::new(HandlerError::ERROR, why);
+        }
     };
-    let text = |name: &str| failure.raw_get::<Option<String>>(name).ok().flatten();
+    let text = |name: &str| {
+        let text = failure.raw_get::<Option<LuaString>>(name).ok().flatten();
+        text.map(|text| text.to_string_lossy())
+    };
     let why = text("text").unwrap_or_else(|| "the handler failed".to_owned());
     match text("code") {
         // Raised on purpose, as `fail(code, text)`.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use mlua::{Lua, LuaString, Table, Value};
 
-use super::{MAX_DEPTH, integer};
+use super::{MAX_DEPTH, integer, kind};
 
 /// The metatables by which a script says what an ambiguous table is.
 #[derive(Debug, Clone)]
@@ -91,19 +91,11 @@ impl Encoder<'_> {
     }
 
     fn other(&mut self, value: &Value) -> Result<(), Untravelable> {
-        let kind = match value {
-            Value::Other(_) => "cdata",
-            Value::LightUserData(_) | Value::Error(_) => "userdata",
-            other => other.type_name(),
-        };
-        let whole = match value {
-            Value::Other(_) => integer::from_other(self.lua, value).map_err(failed)?,
-            _ => None,
-        };
+        let whole = integer::from_other(self.lua, value).map_err(failed)?;
         match whole.map(|whole| (i64::try_from(whole), u64::try_from(whole))) {
             Some((Ok(signed), _)) => written(rmp::encode::write_sint(self.to, signed)),
             Some((_, Ok(unsigned))) => written(rmp::encode::write_uint(self.to, unsigned)),
-            _ => Err(Untravelable::new(format!("a {kind} cannot travel"))),
+            _ => Err(Untravelable::new(format!("a {} cannot travel", kind(value)))),
         }
     }
 
@@ -224,7 +216,7 @@ fn place(key: &Value) -> String {
         Value::Integer(index) => format!("[{index}]"),
         Value::Number(number) => format!("[{number}]"),
         Value::Boolean(boolean) => format!("[{boolean}]"),
-        other => format!("[{}]", other.type_name()),
+        other => format!("[{}]", kind(other)),
     }
 }
 

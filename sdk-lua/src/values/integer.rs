@@ -37,6 +37,9 @@ mod boxed {
 
     /// The integer in a value that is none of Lua's own types.
     pub(crate) fn from_other(lua: &Lua, value: &Value) -> mlua::Result<Option<i128>> {
+        if !matches!(value, Value::Other(_)) {
+            return Ok(None);
+        }
         let parts: (Option<i32>, Option<u32>, bool) = converter(lua, FROM_LUA)?.call(value)?;
         let (Some(high), Some(low), is_signed) = parts else { return Ok(None) };
         let whole = i64::from(high) << 32 | i64::from(low);
