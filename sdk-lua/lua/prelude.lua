@@ -3,7 +3,7 @@
 local natives = ...
 
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
-local unpack = table.unpack or unpack
+local unpack, xpcall = table.unpack or unpack, xpcall
 
 local module = { version = natives.version }
 
@@ -153,10 +153,10 @@ local function deliver(number, message_token, method, raw, message_kind, message
   local node = nodes[number]
   local handler = node and node.on[method]
   if not handler then return 0 end
+  local from = node.senders[raw] or sender(node, raw)
   local co, before = take(), current
   current, handling, kind, key = co, co, message_kind, message_key
-  return begun(co, before, message_token, message_kind, message_key,
-    resume(co, handler, node.senders[raw] or sender(node, raw), ...))
+  return begun(co, before, message_token, message_kind, message_key, resume(co, handler, from, ...))
 end
 
 local function complete(id, ...)
@@ -376,6 +376,7 @@ end
 -- Returns how much it was. For scripts with a loop of their own; not in handlers.
 function module.wait(millis)
   if current ~= nil then error("wait is for the main loop: in a coroutine, use sleep", 2) end
+  if module.is_loading then error("a file that is being loaded again cannot wait", 2) end
   return natives.turn(millis and checked(millis))
 end
 
@@ -384,6 +385,7 @@ local stopped
 -- Works until `stop` is called, or there is nothing left that could happen.
 function module.run()
   if current ~= nil then error("run is for the main chunk", 2) end
+  if module.is_loading then error("a file that is being loaded again cannot run the node", 2) end
   stopped = false
   while not stopped and not natives.idle() do natives.turn(nil) end
 end

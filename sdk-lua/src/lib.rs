@@ -7,15 +7,19 @@
 //! - `bind/`: what scripts see, one room for each concern; the coroutines are in `lua/prelude.lua`;
 //! - `reactor`: what waits for Lua, turn by turn; `signal` wakes it, `timers` says when, `runtime` is the
 //!   other thread;
+//! - `upkeep`: what the program around scripts does between messages; [`runner`]: that program, `lua-node`;
 //! - `values/`: what travels; `failure`: what went wrong.
 #![forbid(unsafe_code)]
 
 mod bind;
 mod failure;
 mod reactor;
+#[cfg(feature = "runner")]
+pub mod runner;
 mod runtime;
 mod signal;
 mod timers;
+mod upkeep;
 mod values;
 
 pub use bind::open;

@@ -19,6 +19,7 @@ use switchboard::{Deliveries, Delivery, Node};
 use crate::runtime::Runtime;
 use crate::signal::Signal;
 use crate::timers::Timers;
+use crate::upkeep::Upkeep;
 use crate::values::Marks;
 
 /// What a Lua state has to do with the world.
@@ -34,6 +35,10 @@ pub(crate) struct Reactor {
     begun: RefCell<HashMap<u64, Delivery>>,
     last_id: Cell<u64>,
     script: OnceCell<Script>,
+    /// What the program around the scripts does between messages.
+    pub(crate) upkeep: Upkeep,
+    /// What a script has used up since it was last entered, where that is limited; set to 0 here.
+    pub(crate) spent: Rc<Cell<u64>>,
     // Last: it outlives what uses it.
     runtime: Runtime,
 }
@@ -75,6 +80,8 @@ impl Reactor {
             begun: RefCell::default(),
             last_id: Cell::new(0),
             script: OnceCell::new(),
+            upkeep: Upkeep::default(),
+            spent: Rc::default(),
             runtime: Runtime::start()?,
         })
     }
@@ -91,6 +98,12 @@ impl Reactor {
     /// An id that no other thing has: call, timer, token of a message.
     pub(crate) fn next_id(&self) -> u64 {
         self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
+    /// The last id that a thing was given.
+    #[cfg(feature = "runner")]
+    pub(crate) fn last_id(&self) -> u64 {
         self.last_id.get()
     }
 
@@ -201,16 +214,18 @@ impl Reactor {
     ) -> mlua::Result<usize> {
         loop {
             self.signal.take();
+            let kept = self.upkeep.run()?;
             let done = self.fire(lua)? + self.finish_jobs(lua)? + self.deliver_all(lua)?;
-            if done > 0 {
-                return Ok(done);
+            self.spent.set(0);
+            if kept + done > 0 {
+                return Ok(kept + done);
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(0);
             }
             let timer = self.timers.borrow().next();
-            let until = [deadline, timer].into_iter().flatten().min();
+            let until = [deadline, timer, self.upkeep.next()].into_iter().flatten().min();
             self.signal.wait(until.map(|until| until.saturating_duration_since(now)));
         }
     }
@@ -222,6 +237,7 @@ impl Reactor {
         while fired < BATCH {
             let Some(due) = self.timers.borrow_mut().pop(now) else { return Ok(fired) };
             fired += 1;
+            self.spent.set(0);
             self.complete::<()>(due.id, due.is_last, lua)?;
         }
         self.signal.set();
@@ -233,7 +249,10 @@ impl Reactor {
         for finished in 0..BATCH {
             let next = self.enter(|| self.jobs.borrow_mut().poll_next_unpin(&mut context));
             match next {
-                Poll::Ready(Some(then)) => then(lua, self)?,
+                Poll::Ready(Some(then)) => {
+                    self.spent.set(0);
+                    then(lua, self)?;
+                }
                 Poll::Ready(None) | Poll::Pending => return Ok(finished),
             }
         }
@@ -272,6 +291,7 @@ impl Reactor {
         for delivered in 0..BATCH {
             match deliveries.poll_next(&mut context) {
                 Poll::Ready(Some(delivery)) => {
+                    self.spent.set(0);
                     crate::bind::answering::hand_over(lua, self, number, delivery)?;
                 }
                 Poll::Ready(None) | Poll::Pending => return Ok(delivered),

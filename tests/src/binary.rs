@@ -1,20 +1,29 @@
-//! Where the `router` binary is. Cargo tells a package's tests only of the package's own binaries, so
-//! it is asked to build this one, once for each test process.
+//! Where the binaries are. Cargo tells a package's tests only of the package's own binaries, so it is
+//! asked to build the others, once for each test process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of the binary, up to date with the sources and of the profile that the test was built with.
+/// The path of `router`, up to date with the sources and of the profile that the test was built with.
 ///
 /// # Panics
 /// If it can't be built.
 pub fn router() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(build)
+    PATH.get_or_init(|| build("switchboard-router", "router"))
 }
 
-fn build() -> PathBuf {
+/// The path of `lua-node`, likewise.
+///
+/// # Panics
+/// If it can't be built.
+pub fn lua_node() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| build("switchboard-lua", "lua-node"))
+}
+
+fn build(package: &str, binary: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // target/debug/deps/forwarding-0123456789abcdef
     let profile_dir = test
@@ -30,21 +39,13 @@ fn build() -> PathBuf {
     };
     // Cargo locks the target directory, so test processes that run side by side build in turn.
     let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "switchboard-router",
-            "--bin",
-            "router",
-        ])
+        .args(["build", "--quiet", "--locked", "--package", package, "--bin", binary])
         .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the router does not build:\n{log}");
-    profile_dir.join("router")
+    assert!(output.status.success(), "{binary} does not build:\n{log}");
+    profile_dir.join(binary)
 }

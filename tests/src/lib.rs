@@ -1,8 +1,9 @@
 //! The harness of the end-to-end tests: real routers, and nodes that speak the wire to them.
 //!
-//! - [`binary`]: where the `router` binary is, built if need be;
+//! - [`binary`]: where the binaries are, built if need be;
 //! - [`router`]: a running router: its addresses, its signals, its log, its end; [`metrics`] and [`http`]:
 //!   what it counts, and how it is asked;
+//! - [`lua_node`]: a script that runs as a node;
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`frames`]: ids, hellos and frames in few words;
@@ -13,6 +14,7 @@
 pub mod binary;
 pub mod frames;
 pub mod http;
+pub mod lua_node;
 pub mod metrics;
 pub mod node;
 pub mod router;
@@ -21,6 +23,7 @@ pub mod simulation;
 mod stream;
 pub mod wait;
 
+pub use lua_node::LuaNode;
 pub use node::{Incoming, RawNode};
 pub use router::{RouterBuilder, RouterProcess};
 pub use scratch::Scratch;

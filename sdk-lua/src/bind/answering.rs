@@ -41,13 +41,17 @@ pub(crate) fn hand_over(
     let mut values = MultiValue::with_capacity(args.count.min(args.bytes.len()) + 8);
     values.push_back(Value::Integer(number as i64));
     values.push_back(Value::Integer(token as i64));
-    values.push_back(Value::String(lua.create_string(method)?));
+    let (name, key) = match (lua.create_string(method), key(lua, &delivery)) {
+        (Ok(name), Ok(key)) => (Value::String(name), key),
+        (Err(error), _) | (_, Err(error)) => {
+            not_handed_over(delivery, &error);
+            return Ok(());
+        }
+    };
+    values.push_back(name);
     values.push_back(Value::Integer(delivery.from().raw().into()));
     values.push_back(kind(&delivery));
-    values.push_back(match delivery.key() {
-        Some(key) => values::from_integer(lua, key as i64)?,
-        None => Value::Nil,
-    });
+    values.push_back(key);
     if let Err(why) = Decoder::new(lua, args.bytes).append(args.count, "argument", &mut values) {
         warn!(from = %delivery.from(), method, why = why.0, "arguments without a Lua value");
         delivery.bad_args(&why.0);
@@ -56,9 +60,7 @@ pub(crate) fn hand_over(
     let returned: MultiValue = match reactor.script()?.deliver.call(values) {
         Ok(returned) => returned,
         Err(error) => {
-            // Not the handler's: it is called protected.
-            error!(from = %delivery.from(), method, %error, "a message could not be handed over");
-            delivery.answer(Err(HandlerError::new(HandlerError::ERROR, error.to_string())));
+            not_handed_over(delivery, &error);
             return Ok(());
         }
     };
@@ -72,6 +74,13 @@ pub(crate) fn hand_over(
         }
     }
     Ok(())
+}
+
+/// What went wrong is not the handler's, which is called protected: Lua has no memory left, mostly.
+fn not_handed_over(delivery: Delivery, error: &mlua::Error) {
+    let method = delivery.method().unwrap_or_default();
+    error!(from = %delivery.from(), method, %error, "a message could not be handed over");
+    delivery.answer(Err(HandlerError::new(HandlerError::ERROR, error.to_string())));
 }
 
 /// Answers a message: `true, results...` or `false, failure`.
@@ -103,14 +112,11 @@ fn encoded(
 /// The error of a handler: to the log with its traceback, and to the caller.
 fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
     let method = delivery.method().unwrap_or_default();
-    let failure = match failure {
-        Value::Table(failure) => failure,
-        // Where not even the error could be handled, as where the stack is full.
-        other => {
-            let why = other.to_string().unwrap_or_else(|_| "the handler failed".to_owned());
-            error!(from = %delivery.from(), method, error = why, "handler failed");
-            return HandlerError::new(HandlerError::ERROR, why);
-        }
+    let Value::Table(failure) = failure else {
+        // Lua asks nobody what to make of an error when it has no memory left, or no stack.
+        let why = failure.to_string().unwrap_or_else(|_| "the handler failed".to_owned());
+        error!(from = %delivery.from(), method, error = why, "handler failed");
+        return HandlerError::new(HandlerError::ERROR, why);
     };
     let text = |name: &str| {
         let text = failure.raw_get::<Option<LuaString>>(name).ok().flatten();
@@ -126,6 +132,12 @@ fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
             HandlerError::new(HandlerError::ERROR, why)
         }
     }
+}
+
+/// The key that this node was picked by.
+fn key(lua: &Lua, delivery: &Delivery) -> mlua::Result<Value> {
+    let key = delivery.key().map(|key| values::from_integer(lua, key as i64));
+    key.unwrap_or(Ok(Value::Nil))
 }
 
 /// How this node was picked, and whether an answer is waited for, in one number.

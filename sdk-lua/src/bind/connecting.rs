@@ -156,7 +156,7 @@ fn service(lua: &Lua, option: &str, value: &Value) -> Result<Service, Failure> {
 fn list(lua: &Lua, options: &Table, name: &'static str) -> Result<Vec<Value>, Failure> {
     match read::<Value>(lua, options, name)? {
         None => Ok(Vec::new()),
-        Some(Value::Table(list)) if list.raw_len() > 0 => {
+        Some(Value::Table(list)) if list.raw_len() > 0 || list.is_empty() => {
             list.sequence_values().collect::<mlua::Result<_>>().map_err(|_| wrong(name, "a list"))
         }
         Some(one) => Ok(vec![one]),

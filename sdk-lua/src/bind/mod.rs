@@ -24,6 +24,11 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
     if let Some(module) = lua.named_registry_value::<Option<Table>>(KEY)? {
         return Ok(module);
     }
+    Ok(open_anew(lua)?.0)
+}
+
+/// Opens the module where it is not open, for a program that has things to do beside its scripts.
+pub(crate) fn open_anew(lua: &Lua) -> mlua::Result<(Table, Rc<Reactor>)> {
     let reactor = Rc::new(Reactor::start()?);
     let natives = lua.create_table()?;
     connecting::add(lua, &natives, &reactor)?;
@@ -47,7 +52,7 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
         },
     });
     lua.set_named_registry_value(KEY, &module)?;
-    Ok(module)
+    Ok((module, reactor))
 }
 
 /// An id with its class's name: `matchsvr.1`.

@@ -99,7 +99,7 @@ function roles.memory()
     if number % 1000 == 999 then assert(node:forward(MASTER, "matchsvr", "ack", number + 1)) end
   end
   say("ready")
-  local mark = 0
+  local mark = math.ceil(count / 10)
   while handled < count do
     switchboard.wait()
     if handled >= mark then
