@@ -74,7 +74,10 @@ impl Encoder<'_> {
                 written(rmp::encode::write_nil(self.to))
             }
             Value::Boolean(boolean) => written(rmp::encode::write_bool(self.to, *boolean)),
-            Value::Integer(integer) => written(rmp::encode::write_sint(self.to, *integer)),
+            Value::Integer(integer) if integer::is_integer(*integer) => {
+                written(rmp::encode::write_sint(self.to, *integer))
+            }
+            Value::Integer(whole) => written(rmp::encode::write_f64(self.to, *whole as f64)),
             Value::Number(number) => written(rmp::encode::write_f64(self.to, *number)),
             Value::String(string) => self.string(string),
             Value::Table(table) => self.table(table),

@@ -1,11 +1,12 @@
-//! Integers where Lua has none: LuaJIT's numbers are floats, which hold whole numbers up to 2^53. Beyond
-//! that an integer is an `int64_t` of its FFI, and a script may send an `uint64_t` too.
+//! Integers where Lua has none: LuaJIT's numbers are floats. One that is whole travels as an integer up to
+//! 2^53, up to where each whole number is a float too. An integer beyond that is an `int64_t` of its FFI, and a
+//! script may send an `uint64_t` as well.
 
 #[cfg(not(feature = "luajit"))]
-pub(crate) use plain::{from_other, to_lua};
+pub(crate) use plain::{from_other, is_integer, to_lua};
 
 #[cfg(feature = "luajit")]
-pub(crate) use boxed::{from_other, to_lua};
+pub(crate) use boxed::{from_other, is_integer, to_lua};
 
 #[cfg(not(feature = "luajit"))]
 mod plain {
@@ -14,6 +15,11 @@ mod plain {
     /// The Lua value of an integer.
     pub(crate) fn to_lua(_: &Lua, integer: i64) -> mlua::Result<Value> {
         Ok(Value::Integer(integer))
+    }
+
+    /// Whether a number that is whole is an integer.
+    pub(crate) fn is_integer(_: i64) -> bool {
+        true
     }
 
     /// The integer in a value that is none of Lua's own types.
@@ -28,11 +34,16 @@ mod boxed {
 
     /// The Lua value of an integer.
     pub(crate) fn to_lua(lua: &Lua, integer: i64) -> mlua::Result<Value> {
-        if integer.unsigned_abs() <= EXACT {
+        if is_integer(integer) {
             return Ok(Value::Integer(integer));
         }
         let (high, low) = ((integer >> 32) as i32, integer as u32);
         converter(lua, TO_LUA)?.call((high, low))
+    }
+
+    /// Whether a number that is whole is an integer.
+    pub(crate) fn is_integer(number: i64) -> bool {
+        number.unsigned_abs() <= EXACT
     }
 
     /// The integer in a value that is none of Lua's own types.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | nil, `null` | nil |
 //! | boolean | bool |
-//! | integer (LuaJIT: a whole number, or an `int64_t`) | int |
+//! | integer (LuaJIT: a whole number up to 2^53, or an `int64_t`) | int |
 //! | other number | float 64 |
 //! | string that is UTF-8, other string | str, bin |
 //! | table with the keys 1..n, with holes for up to half of them | array |
