@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::binary;
 use crate::scratch::Scratch;
@@ -153,6 +153,9 @@ fn build(feature: &str) -> PathBuf {
 /// Sees to it that a stock Lua is there: with apt-get, where that may be used.
 fn install(program: &str) {
     let is_there = || Command::new(program).arg("-v").output().is_ok();
+    // The package manager does one thing at a time.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if is_there() {
         return;
     }
@@ -162,7 +165,9 @@ fn install(program: &str) {
     };
     if ask("id", &["-u"]).as_deref() == Some("0") && ask("apt-get", &["--version"]).is_some() {
         eprintln!("{program} is not there: installing Debian's package of this name");
-        let installed = || ask("apt-get", &["install", "-y", "--no-install-recommends", program]);
+        let patience = "DPkg::Lock::Timeout=120";
+        let options = ["install", "-y", "--no-install-recommends", "-o", patience, program];
+        let installed = || ask("apt-get", &options);
         if installed().is_none() {
             ask("apt-get", &["update"]);
             installed();
