@@ -14,6 +14,8 @@ local module = { version = natives.version }
 -- waits for resumes it. One that yields of its own accord goes on in the next turn.
 
 local DONE, WAIT = {}, {}
+-- So long the main chunk waits at a time: Ctrl-C in a stock Lua is heard between the steps of a script only.
+local BREATH = 250
 local MAX_IDLE = 1024
 
 local idle, idle_count = {}, 0
@@ -112,7 +114,7 @@ local function wait_for(id)
   end
   local values
   waiting[id] = function(...) values = { n = select("#", ...), ... } end
-  while not values do natives.turn(nil) end
+  while not values do natives.turn(BREATH) end
   return unpack(values, 1, values.n)
 end
 
@@ -387,7 +389,7 @@ function module.run()
   if current ~= nil then error("run is for the main chunk", 2) end
   if module.is_loading then error("a file that is being loaded again cannot run the node", 2) end
   stopped = false
-  while not stopped and not natives.idle() do natives.turn(nil) end
+  while not stopped and not natives.idle() do natives.turn(BREATH) end
 end
 
 function module.stop() stopped = true; waiting[natives.timer(0)] = function() end end

@@ -88,6 +88,16 @@ impl Running {
         wait::eventually(&format!("`{text}` is printed"), || self.out().contains(text));
     }
 
+    /// Sends it a signal by name, such as `INT`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(status.expect("kill runs").success(), "signal {name}");
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -460,6 +460,20 @@ fn a_script_may_end_as_it_likes_and_what_it_sent_arrives() {
 }
 
 #[test]
+fn an_interrupt_ends_a_script_that_waits() {
+    let router = router();
+    for (host, code) in [(LuaHost::Node, 0), (LuaHost::Lua54, 1), (LuaHost::LuaJit, 1)] {
+        let mut running = start(host, "echo", &router, &[]);
+        running.expect_out("ready");
+        running.signal("INT");
+        let status = running.wait_exit();
+        assert_eq!(status.code(), Some(code), "{host:?}: {status}");
+        let said = running.log().contains("interrupted!");
+        assert_eq!(said, host != LuaHost::Node, "{host:?}");
+    }
+}
+
+#[test]
 fn the_log_goes_to_standard_error_as_a_variable_says() {
     let router = router();
     let log = |level: &str| {
