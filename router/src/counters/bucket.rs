@@ -1,16 +1,27 @@
 //! What frames count as: a class and a mode; and sums of frames by that.
 
+use std::ops::AddAssign;
+
 use switchboard_protocol::{Class, Kind, Mode};
 
 /// A class and a mode, as an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(u16);
 
+/// Frames, and how long they are together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Volume {
+    /// How many.
+    pub frames: u32,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
 /// Frames by bucket. Most mailboxes only ever see one bucket, which needs no memory of its own.
 #[derive(Debug, Default)]
 pub struct Tally {
-    first: Option<(Bucket, u32)>,
-    rest: Vec<(Bucket, u32)>,
+    first: Option<(Bucket, Volume)>,
+    rest: Vec<(Bucket, Volume)>,
 }
 
 impl Bucket {
@@ -49,37 +60,54 @@ impl Bucket {
     }
 }
 
+impl Volume {
+    /// One frame of this length.
+    #[inline]
+    pub const fn one(bytes: usize) -> Self {
+        Self { frames: 1, bytes }
+    }
+}
+
+impl AddAssign for Volume {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+    }
+}
+
 impl Tally {
     /// Adds frames of a bucket.
     #[inline]
-    pub fn add(&mut self, bucket: Bucket, frames: u32) {
+    pub fn add(&mut self, bucket: Bucket, volume: Volume) {
         match &mut self.first {
-            Some((known, count)) if *known == bucket => *count += frames,
-            None => self.first = Some((bucket, frames)),
+            Some((known, sum)) if *known == bucket => *sum += volume,
+            None => self.first = Some((bucket, volume)),
             Some(_) => match self.rest.iter_mut().find(|(known, _)| *known == bucket) {
-                Some((_, count)) => *count += frames,
-                None => self.rest.push((bucket, frames)),
+                Some((_, sum)) => *sum += volume,
+                None => self.rest.push((bucket, volume)),
             },
         }
     }
 
-    /// Takes frames of a bucket off.
-    pub fn subtract(&mut self, bucket: Bucket, frames: u32) {
+    /// Takes a frame of a bucket off.
+    pub fn subtract(&mut self, bucket: Bucket, bytes: usize) {
         let mut all = self.first.iter_mut().chain(&mut self.rest);
-        if let Some((_, count)) = all.find(|(known, _)| *known == bucket) {
-            *count = count.saturating_sub(frames);
+        if let Some((_, sum)) = all.find(|(known, _)| *known == bucket) {
+            sum.frames = sum.frames.saturating_sub(1);
+            sum.bytes = sum.bytes.saturating_sub(bytes);
         }
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: Self) {
-        for (bucket, frames) in other.into_iter() {
-            self.add(bucket, frames);
+        for (bucket, volume) in other.into_iter() {
+            self.add(bucket, volume);
         }
     }
 
     /// Everything in it.
-    pub fn into_iter(self) -> impl Iterator<Item = (Bucket, u32)> {
+    pub fn into_iter(self) -> impl Iterator<Item = (Bucket, Volume)> {
         self.first.into_iter().chain(self.rest)
     }
 }

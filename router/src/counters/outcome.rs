@@ -46,6 +46,11 @@ impl Outcome {
         Self::Expired,
     ];
 
+    /// Those of frames that did not reach their target.
+    pub fn losses() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|outcome| *outcome != Self::Delivered)
+    }
+
     /// The word for it in metrics.
     pub const fn name(self) -> &'static str {
         match self {
