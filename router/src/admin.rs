@@ -41,8 +41,8 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>) {
         let shared = shared.clone();
         tokio::spawn(async move {
             let answer = service_fn(|request| {
-                let response = answer(&request, &shared);
-                async { Ok::<_, Infallible>(response) }
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(answer(&request, &shared).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -56,7 +56,7 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -66,7 +66,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>>
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" if shared.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => match metrics::page(shared) {
+        "/metrics" => match metrics::page(shared.clone()).await {
             Ok(page) => {
                 let mut response = Response::new(Full::from(page));
                 let format = HeaderValue::from_static(prometheus::TEXT_FORMAT);

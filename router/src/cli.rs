@@ -175,8 +175,7 @@ fn reload(router: &mut Router, options: &Options) {
     if options.config.is_none() {
         return warn!("SIGHUP: nothing to reload: the router was started without --config");
     }
-    let result = options.config().and_then(|new| router.reconfigure(new));
-    match result {
+    match router.reload(|| options.config()) {
         Ok(difference) => info!(
             applied = difference.applied.join(", "),
             needs_restart = difference.needs_restart.join(", "),

@@ -148,6 +148,20 @@ impl Router {
 
     /// Takes over what may change in a running router. A configuration with a mistake changes nothing.
     pub fn reconfigure(&mut self, new: Config) -> Result<Difference, ConfigError> {
+        self.reload(|| Ok(new))
+    }
+
+    /// The same with a configuration that is still to be read; a mistake found there counts too.
+    pub fn reload(
+        &mut self,
+        read: impl FnOnce() -> Result<Config, ConfigError>,
+    ) -> Result<Difference, ConfigError> {
+        let result = read().and_then(|new| self.take_over(new));
+        self.shared.reloads.note(result.is_ok());
+        result
+    }
+
+    fn take_over(&mut self, new: Config) -> Result<Difference, ConfigError> {
         new.validate()?;
         let difference = self.config.difference(&new);
         // What needs a restart keeps its old value, and goes on being reported as different.

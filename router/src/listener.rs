@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tracing::warn;
 
 use crate::config::Address;
+use crate::forward::local::Local;
 use crate::session;
 use crate::shared::Shared;
 use crate::stream::Accepted;
@@ -90,10 +91,12 @@ impl Dealer {
     async fn deal(&self, accepted: io::Result<Accepted>) {
         match accepted {
             Ok(accepted) => {
+                Local::with(|local| local.out.counters.connections.increment());
                 let turn = self.next.fetch_add(1, Relaxed) % self.shards.len();
                 self.shards[turn].spawn(session::serve(accepted, self.shared.clone()));
             }
             Err(error) => {
+                Local::with(|local| local.out.counters.accept_failures.increment());
                 // Out of descriptors, mostly: those who wait are let in when others have left.
                 warn!(%error, "accept failed");
                 tokio::time::sleep(AFTER_FAILURE).await;

@@ -1,6 +1,6 @@
 //! All sessions of a router: a small number for each, and a way to reach them all.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mailbox::Mailbox;
@@ -15,9 +15,21 @@ pub struct Sessions {
 struct Seats {
     taken: Vec<Option<Weak<Mailbox>>>,
     free: Vec<usize>,
-    /// How many sessions have not left.
-    alive: usize,
+    /// How many sessions have not left, by state.
+    alive: [usize; State::ALL.len()],
     last_session: u64,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// It has not been admitted.
+    Greeting,
+    /// It is there for whatever comes.
+    Active,
+    /// It finishes what it has: it drains all of its ids, has given them up, or is being closed.
+    Draining,
 }
 
 /// A session's place. Its number is free again when the mailbox is dropped, so two mailboxes that a
@@ -26,24 +38,40 @@ struct Seats {
 #[derive(Debug)]
 pub struct Slot {
     index: usize,
-    left: AtomicBool,
+    /// A [`State`], or [`LEFT`].
+    state: AtomicU8,
     sessions: Arc<Sessions>,
+}
+
+impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Greeting, Self::Active, Self::Draining];
+
+    /// The word for it in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Active => "active",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 impl Sessions {
     /// Takes a seat and a number for a new session, unless `limit` are taken.
     pub fn open(self: &Arc<Self>, limit: usize) -> Option<(Slot, u64)> {
         let mut seats = self.lock();
-        if seats.alive >= limit {
+        if seats.count() >= limit {
             return None;
         }
         let index = seats.free.pop().unwrap_or(seats.taken.len());
         if index == seats.taken.len() {
             seats.taken.push(None);
         }
-        seats.alive += 1;
+        let state = State::Greeting as u8;
+        seats.alive[usize::from(state)] += 1;
         seats.last_session += 1;
-        let slot = Slot { index, left: AtomicBool::new(false), sessions: self.clone() };
+        let slot = Slot { index, state: AtomicU8::new(state), sessions: self.clone() };
         Some((slot, seats.last_session))
     }
 
@@ -54,6 +82,11 @@ impl Sessions {
 
     /// How many there are.
     pub fn count(&self) -> usize {
+        self.lock().count()
+    }
+
+    /// How many there are in each state.
+    pub fn by_state(&self) -> [usize; State::ALL.len()] {
         self.lock().alive
     }
 
@@ -67,6 +100,12 @@ impl Sessions {
     }
 }
 
+impl Seats {
+    fn count(&self) -> usize {
+        self.alive.iter().sum()
+    }
+}
+
 impl Slot {
     /// Its number: less than the most sessions that were ever alive at once.
     pub fn index(&self) -> usize {
@@ -75,10 +114,22 @@ impl Slot {
 
     /// The session is over: it is not counted any more.
     pub fn leave(&self) {
-        if !self.left.swap(true, Relaxed) {
-            let mut seats = self.sessions.lock();
+        let mut seats = self.sessions.lock();
+        let state = self.state.swap(LEFT, Relaxed);
+        if state != LEFT {
             seats.taken[self.index] = None;
-            seats.alive -= 1;
+            seats.alive[usize::from(state)] -= 1;
+        }
+    }
+
+    /// The session has come this far.
+    pub fn enter(&self, state: State) {
+        let mut seats = self.sessions.lock();
+        let before = self.state.load(Relaxed);
+        if before != LEFT {
+            self.state.store(state as u8, Relaxed);
+            seats.alive[usize::from(before)] -= 1;
+            seats.alive[usize::from(state as u8)] += 1;
         }
     }
 }
@@ -89,3 +140,6 @@ impl Drop for Slot {
         self.sessions.lock().free.push(self.index);
     }
 }
+
+/// In place of a state: the session is over.
+const LEFT: u8 = u8::MAX;

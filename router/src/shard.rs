@@ -25,7 +25,7 @@ pub(crate) struct Shard {
     pub thread: JoinHandle<()>,
 }
 
-/// All threads that forward, as one to wait for.
+/// All threads that forward, the control thread last, as one to wait for.
 #[derive(Debug)]
 pub(crate) struct Fence(Box<[Handle]>);
 
@@ -33,6 +33,11 @@ impl Fence {
     /// A fence across these threads.
     pub(crate) fn new(threads: Vec<Handle>) -> Self {
         Self(threads.into())
+    }
+
+    /// How long each thread has worked since it began, and not waited for something to do.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().map(|thread| thread.metrics().worker_total_busy_duration(0))
     }
 
     /// Waits until every thread has finished what it was at, and run every task that was ready to run

@@ -31,8 +31,17 @@ pub(crate) struct Shared {
     pub clock: Clock,
     /// One for each thread that forwards or sends.
     pub counters: Vec<Arc<Counters>>,
+    pub reloads: Reloads,
     max_frame: AtomicU32,
     draining: AtomicBool,
+}
+
+/// How often the configuration was read again.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    applied: AtomicU64,
+    refused: AtomicU64,
+    last_refused: AtomicBool,
 }
 
 /// What a reload may change.
@@ -85,6 +94,7 @@ impl Shared {
                 tick: AtomicU32::new(0),
             },
             counters,
+            reloads: Reloads::default(),
             max_frame: AtomicU32::new(config.limits.max_frame_bytes),
             draining: AtomicBool::new(false),
         }
@@ -109,6 +119,25 @@ impl Shared {
     /// From here on nobody new is let in.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Relaxed);
+    }
+}
+
+impl Reloads {
+    /// Notes one, and whether it took effect.
+    pub(crate) fn note(&self, applied: bool) {
+        let counter = if applied { &self.applied } else { &self.refused };
+        counter.fetch_add(1, Relaxed);
+        self.last_refused.store(!applied, Relaxed);
+    }
+
+    /// Those that took effect, and those that had a mistake.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.applied.load(Relaxed), self.refused.load(Relaxed))
+    }
+
+    /// Whether the last one had a mistake, so that the file is not what is in force.
+    pub(crate) fn last_was_refused(&self) -> bool {
+        self.last_refused.load(Relaxed)
     }
 }
 
@@ -141,7 +170,13 @@ impl Clock {
     /// readings are never further apart than the real times are.
     #[inline]
     pub(crate) fn now_ms(&self) -> u64 {
-        let elapsed = self.start.elapsed().as_millis() as u64;
+        self.ms_at(Instant::now())
+    }
+
+    /// The same for an instant that is not long ago.
+    #[inline]
+    pub(crate) fn ms_at(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.start).as_millis() as u64;
         elapsed.saturating_sub(self.lost.load(Relaxed))
     }
 

@@ -14,13 +14,15 @@ local module = { version = natives.version }
 -- waits for resumes it. One that yields of its own accord goes on in the next turn.
 
 local DONE, WAIT = {}, {}
+-- So long the main chunk waits at a time: Ctrl-C in a stock Lua is heard between the steps of a script only.
+local BREATH = 250
 local MAX_IDLE = 1024
 
 local idle, idle_count = {}, 0
 local current            -- the coroutine of the pool that runs now
 local waiting = {}       -- by id: a coroutine, or a function, that waits for what comes under the id
 local messages = {}      -- by coroutine: the message that it handles, once it has waited
-local token, kind, key   -- of the message that is handled now
+local handling, kind, key -- the coroutine of the message that is handled now, how that came, its key
 
 -- What a handler raised, for its caller and for the log.
 local function failure(raised)
@@ -112,7 +114,7 @@ local function wait_for(id)
   end
   local values
   waiting[id] = function(...) values = { n = select("#", ...), ... } end
-  while not values do natives.turn(nil) end
+  while not values do natives.turn(BREATH) end
   return unpack(values, 1, values.n)
 end
 
@@ -137,7 +139,7 @@ end
 
 -- What became of a handler in its first go: true or false with what came of it, or nil if it waits.
 local function begun(co, before, message_token, message_kind, message_key, alive, tag, ...)
-  current = before
+  current, handling = before, nil
   if tag == DONE then
     put(co)
     return ...
@@ -155,7 +157,7 @@ local function deliver(number, message_token, method, raw, message_kind, message
   if not handler then return 0 end
   local from = node.senders[raw] or sender(node, raw)
   local co, before = take(), current
-  current, token, kind, key = co, message_token, message_kind, message_key
+  current, handling, kind, key = co, co, message_kind, message_key
   return begun(co, before, message_token, message_kind, message_key, resume(co, handler, from, ...))
 end
 
@@ -193,7 +195,10 @@ end
 module.MASTER, module.RANDOM = "master", "random"
 module.BROADCAST, module.LEAST_LOADED = "broadcast", "least_loaded"
 
-function module.HASH(hash) return { hash = hash } end
+function module.HASH(hash)
+  if hash == nil then hash = natives.null end
+  return { hash = hash }
+end
 
 function module.DIRECT(id) return { direct = id } end
 
@@ -221,15 +226,20 @@ function Node:collect(...)
   return wait_for(id)
 end
 
+local MAX_TIME = 2 ^ 53
+
 local FLAGS = { idempotent = 1, droppable = 2, report = 4, echo = 8 }
 
 -- The same node, whose messages have options: timeout, ttl, idempotent, droppable, report, echo.
 function Node:with(options)
-  local flags, time = 0, 0
+  if type(options) ~= "table" then error("with takes a table of options, such as { timeout = 500 }", 2) end
+  local flags, time = self.flags, self.time
   for name, value in pairs(options) do
-    if FLAGS[name] then
-      if value then flags = flags + FLAGS[name] end
-    elseif (name == "timeout" or name == "ttl") and type(value) == "number" and value >= 1 then
+    local flag = FLAGS[name]
+    if flag then
+      local is_set = flags % (flag * 2) >= flag
+      if value and not is_set then flags = flags + flag elseif is_set and not value then flags = flags - flag end
+    elseif (name == "timeout" or name == "ttl") and type(value) == "number" and value >= 1 and value < MAX_TIME then
       time = value - value % 1
     else
       error("`" .. tostring(name) .. "` is not an option of messages: there are timeout and ttl in " ..
@@ -239,11 +249,20 @@ function Node:with(options)
   return setmetatable({ flags = flags, time = time, origin = self }, { __index = self })
 end
 
-function Node:spawn(fn, ...) spawn(fn, ...) end
+local function callable(fn, name)
+  if type(fn) ~= "function" then error(name .. " takes a function, not a " .. type(fn), 3) end
+  return fn
+end
+
+-- Starts a coroutine in which a function may wait.
+function module.spawn(fn, ...) spawn(callable(fn, "spawn"), ...) end
+
+function Node:spawn(fn, ...) spawn(callable(fn, "spawn"), ...) end
 
 -- Has a function hear each change of a class: who is there already, then who comes and goes. Returns a
 -- function that ends it.
 function Node:watch(class, fn)
+  callable(fn, "watch")
   local id, text, code, detail = natives.watch(self.number, tostring(class))
   if not id then return nil, text, code, detail end
   local wanted = true
@@ -274,7 +293,14 @@ function Node:close() return asked(natives.leave, self.number, false) end
 
 function Node:drain() return asked(natives.leave, self.number, true) end
 
-function Node:set_load(load) return natives.set_load(self.number, load) end
+function Node:set_load(load)
+  if type(load) ~= "number" or load < 0 or load >= 2 ^ 32 or load % 1 ~= 0 then
+    error("a load is a whole number from 0 to 4294967295, not " .. tostring(load), 2)
+  end
+  if not nodes[self.number] then return nil, "the node is closed", "closed" end
+  natives.set_load(self.number, load)
+  return true
+end
 
 function Node:ids() return natives.ids(self.number) or {} end
 
@@ -291,10 +317,13 @@ local MODES = { "direct", "master", "hash", "random", "broadcast", "least_loaded
 
 -- How the message came that runs here: its mode, its key if it was hashed, whether an answer is waited for.
 function module.received()
-  local message = messages[current]
-  local message_kind, message_key = kind, key
-  if message then message_kind, message_key = message.kind, message.key end
-  if current == nil or message_kind == nil then return nil end
+  if current == nil then return nil end
+  local message, message_kind, message_key = messages[current], kind, key
+  if message then
+    message_kind, message_key = message.kind, message.key
+  elseif current ~= handling then
+    return nil
+  end
   return { mode = MODES[message_kind % 16], key = message_key, wants_reply = message_kind >= 16 }
 end
 
@@ -302,8 +331,6 @@ end
 function module.fail(code, text) error({ code = code, text = text }, 0) end
 
 -- Time ---------------------------------------------------------------------------------------------------
-
-local timers = {}        -- by id, so that `cancel` knows them
 
 local function checked(millis)
   if type(millis) ~= "number" or millis < 0 then
@@ -314,6 +341,7 @@ end
 
 -- Runs a function once, after so many milliseconds. Returns what `cancel` takes.
 function module.after(millis, fn, ...)
+  callable(fn, "after")
   local id = natives.timer(checked(millis))
   local args = { n = select("#", ...), ... }
   waiting[id] = function() spawn(fn, unpack(args, 1, args.n)) end
@@ -323,6 +351,7 @@ end
 -- Runs a function again and again.
 function module.every(millis, fn, ...)
   if checked(millis) <= 0 then error("a period is above 0 milliseconds", 2) end
+  callable(fn, "every")
   local id = natives.timer(millis, millis)
   local args = { n = select("#", ...), ... }
   local function fire()
@@ -335,7 +364,7 @@ end
 
 -- Whether there was such a timer.
 function module.cancel(id)
-  local found = natives.cancel(id)
+  local found = type(id) == "number" and id >= 1 and natives.cancel(id)
   if found then waiting[id] = nil end
   return found
 end
@@ -350,7 +379,7 @@ end
 function module.wait(millis)
   if current ~= nil then error("wait is for the main loop: in a coroutine, use sleep", 2) end
   if module.is_loading then error("a file that is being loaded again cannot wait", 2) end
-  return natives.turn(millis)
+  return natives.turn(millis and checked(millis))
 end
 
 local stopped
@@ -360,7 +389,7 @@ function module.run()
   if current ~= nil then error("run is for the main chunk", 2) end
   if module.is_loading then error("a file that is being loaded again cannot run the node", 2) end
   stopped = false
-  while not stopped and not natives.idle() do natives.turn(nil) end
+  while not stopped and not natives.idle() do natives.turn(BREATH) end
 end
 
 function module.stop() stopped = true; waiting[natives.timer(0)] = function() end end
@@ -377,7 +406,6 @@ function Node:after(...) return module.after(...) end
 function Node:every(...) return module.every(...) end
 function Node:cancel(id) return module.cancel(id) end
 function Node:sleep(millis) return module.sleep(millis) end
-module.spawn = spawn
 
 -- Values that Lua can't tell apart -----------------------------------------------------------------------
 
@@ -387,7 +415,13 @@ binary.__tostring = function(value) return value[1] end
 -- Has a table travel as an array although it is empty, or as a map; and a string as binary.
 function module.array(value) return setmetatable(value or {}, array) end
 function module.map(value) return setmetatable(value or {}, map) end
-function module.binary(value) return setmetatable({ value }, binary) end
+function module.binary(value)
+  if type(value) ~= "string" then error("binary takes a string, not a " .. type(value), 2) end
+  return setmetatable({ value }, binary)
+end
+
+-- Nil where Lua would lose it: as a value of a map, and at the end of an array. Arrives as nil.
+module.null = natives.null
 
 -- The log ------------------------------------------------------------------------------------------------
 

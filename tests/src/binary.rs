@@ -23,17 +23,28 @@ pub fn lua_node() -> &'static Path {
     PATH.get_or_init(|| build("switchboard-lua", "lua-node"))
 }
 
+/// Cargo's target directory, in which the tests were built.
+///
+/// # Panics
+/// If they were built elsewhere.
+pub fn target_dir() -> &'static Path {
+    profile_dir().parent().expect("a profile's directory lies in the target directory")
+}
+
+/// The directory of the profile that the test was built with.
+fn profile_dir() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test knows its own path");
+        // target/debug/deps/forwarding-0123456789abcdef
+        let mut above = test.ancestors().skip(1);
+        let profile_dir = above.find(|dir| dir.file_name().is_none_or(|name| name != "deps"));
+        profile_dir.expect("a test lies in its profile's directory").to_owned()
+    })
+}
+
 fn build(package: &str, binary: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // target/debug/deps/forwarding-0123456789abcdef
-    let profile_dir = test
-        .ancestors()
-        .skip(1)
-        .find(|dir| dir.file_name().is_none_or(|name| name != "deps"))
-        .expect("a test lies in its profile's directory");
-    let target_dir =
-        profile_dir.parent().expect("a profile's directory lies in the target directory");
-    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+    let profile = match profile_dir().file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
@@ -41,11 +52,11 @@ fn build(package: &str, binary: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--package", package, "--bin", binary])
         .args(["--profile", profile, "--target-dir"])
-        .arg(target_dir)
+        .arg(target_dir())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{binary} does not build:\n{log}");
-    profile_dir.join(binary)
+    profile_dir().join(binary)
 }

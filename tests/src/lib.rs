@@ -3,7 +3,7 @@
 //! - [`binary`]: where the binaries are, built if need be;
 //! - [`router`]: a running router: its addresses, its signals, its log, its end; [`metrics`] and [`http`]:
 //!   what it counts, and how it is asked;
-//! - [`lua_node`]: a script that runs as a node;
+//! - [`lua_node`]: a script that runs as a node; [`lua_host`]: the same script in any Lua;
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`frames`]: ids, hellos and frames in few words;
@@ -14,6 +14,7 @@
 pub mod binary;
 pub mod frames;
 pub mod http;
+pub mod lua_host;
 pub mod lua_node;
 pub mod metrics;
 pub mod node;
@@ -23,6 +24,7 @@ pub mod simulation;
 mod stream;
 pub mod wait;
 
+pub use lua_host::LuaHost;
 pub use lua_node::LuaNode;
 pub use node::{Incoming, RawNode};
 pub use router::{RouterBuilder, RouterProcess};

@@ -95,7 +95,10 @@ fn malformed_frames_are_refused_with_text_and_offset_and_end_the_session() {
     for (bytes, text) in &cases {
         assert_malformed(&router, &mut bystander, bytes, text);
     }
-    assert_eq!(router.metric("switchboard_malformed_sessions_total", &[]), cases.len() as u64);
+    assert_eq!(
+        router.metric("switchboard_sessions_ended_total", &[("reason", "malformed")]),
+        cases.len() as u64
+    );
 }
 
 #[test]
@@ -362,7 +365,7 @@ fn ten_thousand_malformed_streams_leave_a_router_that_serves() {
     let grown = router.resident_bytes().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more after {STREAMS} streams");
     assert_eq!(router.metric("switchboard_instances", &[("class", "7")]), 0);
-    assert!(router.metric("switchboard_malformed_sessions_total", &[]) > 500);
+    assert!(router.metric("switchboard_sessions_ended_total", &[("reason", "malformed")]) > 500);
     let metrics = router.metrics();
     for mode in ["direct", "master", "hash", "random", "least_loaded"] {
         let labels = [("mode", mode)];
@@ -388,5 +391,5 @@ fn valid_streams_of_the_same_kind_are_not_refused() {
         });
         assert_eq!(refused, None);
     }
-    assert_eq!(router.metric("switchboard_malformed_sessions_total", &[]), 0);
+    assert_eq!(router.metric("switchboard_sessions_ended_total", &[("reason", "malformed")]), 0);
 }

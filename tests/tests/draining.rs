@@ -101,15 +101,15 @@ fn who_drains_is_picked_no_more_but_reached_by_its_id() {
     assert_eq!(sender.expect_data().header.source, id("5.1").raw());
     node.send(&direct(id("5.1"), id("9.9"), "nobody").with(Flags::REPORT));
     assert_eq!(node.expect_report().reason, Reason::NotFound);
-    assert_eq!(router.metric("switchboard_draining_instances", &[]), 1);
-    assert_eq!(router.metric("switchboard_instances", &[("class", "5")]), 1);
+    assert_eq!(router.metric("switchboard_instances", &[("state", "draining")]), 1);
+    assert_eq!(router.metric("switchboard_instances", &[("class", "5"), ("state", "live")]), 1);
 
     give_up(&mut node, &["5.1"], false);
     sender.send(&direct(sender.id(), id("5.1"), "gone").with(Flags::REPORT));
     assert_eq!(sender.expect_report().reason, Reason::NotFound);
     node.send(&direct(id("5.1"), sender.id(), "not mine any more"));
     assert_eq!(RefusalCode::from_raw(node.expect_refused().code), RefusalCode::NotRegistered);
-    assert_eq!(router.metric("switchboard_draining_instances", &[]), 0);
+    assert_eq!(router.metric("switchboard_instances", &[("state", "draining")]), 0);
 }
 
 #[test]
@@ -185,7 +185,9 @@ fn the_end_of_the_session_ends_the_draining() {
     let mut sender = router.join(&["6.1"]);
     give_up(&mut node, &["5.1", "5.2"], true);
     drop(node);
-    eventually("it is gone", || router.metric("switchboard_draining_instances", &[]) == 0);
+    eventually("it is gone", || {
+        router.metric("switchboard_instances", &[("state", "draining")]) == 0
+    });
     sender.send(&direct(sender.id(), id("5.1"), "gone").with(Flags::REPORT));
     assert_eq!(sender.expect_report().reason, Reason::NotFound);
 }

@@ -427,7 +427,7 @@ fn frames_are_counted_by_class_and_mode() {
         let frames = 10 + mode as u64;
         let length = if mode == Mode::Hash { 32 } else { 24 };
         assert_eq!(metrics.sum("switchboard_frames_received_total", &labels), frames);
-        assert_eq!(metrics.sum("switchboard_bytes_received_total", &labels), frames * length);
+        assert_eq!(metrics.sum("switchboard_received_bytes_total", &labels), frames * length);
         assert_eq!(
             metrics.by("switchboard_frames_total", &labels, "outcome"),
             [("delivered".to_owned(), frames)]

@@ -100,6 +100,30 @@ fn router_and_sdk_are_neighbours_that_do_not_name_each_other() {
     }
 }
 
+/// The packages that a lock file names, with their versions.
+fn locked(path: &str) -> BTreeSet<(String, String)> {
+    let text = std::fs::read_to_string(root().join(path)).expect("a lock file");
+    let values = |key: &'static str| {
+        let lines = text.lines().filter_map(move |line| line.strip_prefix(key));
+        lines.map(|value| value.trim_end_matches('"').to_owned())
+    };
+    values("name = \"").zip(values("version = \"")).collect()
+}
+
+#[test]
+fn the_lua_module_is_locked_to_the_versions_of_the_workspace() {
+    let workspace = locked("Cargo.lock");
+    assert!(workspace.iter().any(|(name, _)| name == "mlua"), "the lock file was read");
+    let names: BTreeSet<&str> = workspace.iter().map(|(name, _)| name.as_str()).collect();
+    let module = locked("sdk-lua/module/Cargo.lock");
+    assert!(module.iter().any(|(name, _)| name == "switchboard-lua-module"), "{module:?}");
+    let other = module
+        .iter()
+        .filter(|package| names.contains(&*package.0))
+        .filter(|package| !workspace.contains(package));
+    assert_none("of another version", other.map(|(name, version)| format!("{name} {version}")));
+}
+
 #[test]
 fn nothing_depends_on_the_tests() {
     let named = packages().into_iter().flat_map(|package| {

@@ -211,7 +211,7 @@ impl Batch {
         for entry in &mut self.entries[..self.used] {
             if let Some(counters) = counters {
                 for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
-                    counters.received(run.bucket, run.frames, run.end - run.start);
+                    counters.received(run.bucket, run.volume());
                 }
             }
             if let Some((mailbox, admission)) = entry.mailbox.take() {

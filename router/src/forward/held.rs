@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use switchboard_protocol::Reason;
 
@@ -21,6 +22,8 @@ pub struct Held {
     round: u32,
     /// It was picked once more: there may be frames from before for the same mailbox.
     again: bool,
+    /// When it was read, if it is timed.
+    read_at: Option<Instant>,
 }
 
 /// Offers what the batch holds to each mailbox; and once more to others what a mailbox refused because its
@@ -33,6 +36,7 @@ pub(super) fn offer_batch(
     waker: &Waker,
     local: &mut Local,
 ) {
+    let read_at = local.out.read_at;
     loop {
         let Local { batch, out, .. } = local;
         let counters = (!again).then(|| out.counters.clone());
@@ -49,7 +53,8 @@ pub(super) fn offer_batch(
                 Offer::Wait => {
                     let bytes = shared.get_or_insert_with(|| bytes.into()).clone();
                     let (mailbox, runs) = (mailbox.clone(), std::mem::take(runs));
-                    source.held.push(Held { mailbox, admission, bytes, runs, round, again });
+                    let held = Held { mailbox, admission, bytes, runs, round, again, read_at };
+                    source.held.push(held);
                 }
             }
         });
@@ -61,7 +66,9 @@ pub(super) fn offer_batch(
             let rest = again::place_again(bytes, &runs, &mailbox, waker, local);
             if !rest.is_empty() {
                 let bytes = shared.get_or_insert_with(|| bytes.into()).clone();
-                source.held.push(Held { mailbox, admission, bytes, runs: rest, round: 0, again });
+                let (runs, round) = (rest, 0);
+                let held = Held { mailbox, admission, bytes, runs, round, again, read_at };
+                source.held.push(held);
             }
         }
     }
@@ -75,8 +82,9 @@ pub fn retry(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
             source.held.push(held);
             continue;
         }
-        let Held { mailbox, bytes, runs, admission, round, .. } = &mut held;
+        let Held { mailbox, bytes, runs, admission, round, read_at, .. } = &mut held;
         let waiter = Waiter { waker, round };
+        local.out.read_at = *read_at;
         match mailbox.offer(bytes, runs, *admission, waiter, &mut local.out) {
             Offer::Taken => {}
             Offer::Refused(Reason::TargetLost) => {
@@ -91,6 +99,7 @@ pub fn retry(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
             Offer::Wait => source.held.push(held),
         }
     }
+    local.out.read_at = None;
     send_reports(local);
     source.held.is_empty()
 }
@@ -99,7 +108,85 @@ pub fn retry(source: &mut Source, waker: &Waker, local: &mut Local) -> bool {
 pub fn drop_all(source: &mut Source, local: &mut Local) {
     for held in source.held.drain(..) {
         for run in held.runs.iter() {
-            local.out.counters.ended(run.bucket, Outcome::SourceLost, run.frames);
+            local.out.counters.ended(run.bucket, Outcome::SourceLost, run.volume());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use switchboard_protocol::{Frame, Header};
+
+    use super::*;
+    use crate::counters::{Durations, Latency};
+    use crate::forward::local::Published;
+    use crate::parking::lots::Lots;
+    use crate::policy::{ClassPolicy, Policies};
+    use crate::sessions::Sessions;
+    use crate::stream::{Accepted, ReadHalf};
+
+    /// A mailbox, and both ends of its socket.
+    fn mailbox() -> (Arc<Mailbox>, ReadHalf, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
+        (Arc::new(Mailbox::new(slot, number, writer)), reader, there)
+    }
+
+    fn times(local: &Local) -> Durations {
+        Latency::sum([&local.out.counters.read_to_write].into_iter())
+    }
+
+    #[tokio::test]
+    async fn the_time_that_frames_are_held_for_a_full_mailbox_is_measured() {
+        let (lots, rng) =
+            (Arc::new(Lots::new(Arc::<Policies>::default())), SmallRng::seed_from_u64(1));
+        let mut local = Local::new(Arc::<Published>::default(), lots, Arc::default(), rng);
+        let (target, reader, mut peer) = mailbox();
+        let (own, _own_reader, _own_peer) = mailbox();
+        let mut source = Source { mailbox: own, ids: Vec::new(), held: Vec::new(), spoofed: None };
+        let policy = ClassPolicy { high_water_bytes: 100_000, ..ClassPolicy::default() };
+        let header = Header::direct("1.1".parse().unwrap(), "2.1".parse().unwrap());
+        let bytes = Frame::new(header, vec![0; 50_000]).to_bytes();
+        poll_fn(|cx| reader.poll_write_ready(cx)).await.unwrap();
+
+        let read_at = Instant::now();
+        let mut batches = 0;
+        while source.held.is_empty() {
+            batches += 1;
+            let run = Runs::of_frames(&bytes).iter().next().copied().unwrap();
+            let place = local.batch.target(&target, &policy);
+            local.batch.add(place, run);
+            local.out.read_at = Some(read_at);
+            offer_batch(&bytes, &mut None, false, &mut source, Waker::noop(), &mut local);
+        }
+        local.out.read_at = None;
+        let at_once = times(&local).count;
+        assert!(at_once < batches, "the socket took {at_once} of {batches}, and one is held");
+        let waited = Duration::from_millis(20);
+        while read_at.elapsed() < waited {
+            std::thread::yield_now();
+        }
+        let mut all = vec![0; batches as usize * bytes.len()];
+        let reading = std::thread::spawn(move || peer.read_exact(&mut all));
+        while !source.held.is_empty() || target.pending() > 0 {
+            poll_fn(|cx| reader.poll_write_ready(cx)).await.unwrap();
+            target.flush_unblocked(&mut local.out);
+            retry(&mut source, Waker::noop(), &mut local);
+            target.flush(&mut local.out);
+        }
+        reading.join().unwrap().unwrap();
+        assert_eq!(times(&local).count, batches);
+        let late = batches - at_once;
+        assert!(times(&local).sum >= waited.as_secs_f64() * late as f64, "{:?}", times(&local));
+        assert_eq!(local.out.read_at, None);
     }
 }

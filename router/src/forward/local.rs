@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
+use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::batch::Batch;
@@ -29,6 +31,10 @@ pub struct Local {
     pub rng: SmallRng,
     /// Where frames wait that nobody takes.
     pub lots: Arc<Lots>,
+    /// When the bytes at hand were read, if they were read just now.
+    pub read_at: Option<Instant>,
+    /// How many batches it is to the next one that is timed.
+    until_timed: u32,
     table: Cache<Arc<Published>, Arc<Table<Arc<Mailbox>>>>,
 }
 
@@ -46,6 +52,8 @@ impl Local {
             out: Outgoing::new(counters),
             rng,
             lots,
+            read_at: None,
+            until_timed: 1,
             table: Cache::new(published),
         }
     }
@@ -55,6 +63,19 @@ impl Local {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.resize(SCRATCH, 0);
         scratch
+    }
+
+    /// When the batch at hand was read, if it is one that is timed: the first of a thread, and then one
+    /// in [`ONE_IN`], at random lest it falls in step with the traffic.
+    #[inline]
+    pub fn time_batch(&mut self) -> Option<Instant> {
+        let read_at = self.read_at.filter(|_| !self.batch.is_empty())?;
+        self.until_timed -= 1;
+        if self.until_timed > 0 {
+            return None;
+        }
+        self.until_timed = self.rng.random_range(1..2 * ONE_IN);
+        Some(read_at)
     }
 
     /// The latest snapshot.
@@ -81,6 +102,38 @@ thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
+/// Of how many batches one is timed.
+const ONE_IN: u32 = 128;
 /// How much one read may bring: bytes per write decide how often the other side is woken, and a write
 /// takes along what one read brought.
 const SCRATCH: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::policy::{ClassPolicy, Policies};
+
+    #[tokio::test]
+    async fn the_first_batch_is_timed_and_then_one_of_many() {
+        let lots = Arc::new(Lots::new(Arc::<Policies>::default()));
+        let rng = SmallRng::seed_from_u64(1);
+        let mut local = Local::new(Arc::<Published>::default(), lots, Arc::default(), rng);
+        local.read_at = Some(Instant::now());
+        assert_eq!(local.time_batch(), None, "a read without data frames is not counted");
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (_reader, writer) = crate::stream::Accepted::Unix(here).into_halves().unwrap();
+        let (slot, number) = Arc::new(crate::sessions::Sessions::default()).open(1).unwrap();
+        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+        local.batch.target(&mailbox, &ClassPolicy::default());
+        let read_at = local.read_at.take();
+        assert_eq!(local.time_batch(), None, "what was not read just now is not counted");
+        local.read_at = read_at;
+        assert_eq!(local.time_batch(), read_at);
+        let batches = 1_000 * ONE_IN;
+        let timed = (0..batches).filter(|_| local.time_batch().is_some()).count();
+        assert!((900..1_100).contains(&timed), "{timed} of {batches}");
+    }
+}

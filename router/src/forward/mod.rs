@@ -20,7 +20,7 @@ use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, 
 use self::batch::Likeness;
 use self::held::{Held, offer_batch};
 use self::local::Local;
-use crate::counters::{Bucket, Outcome};
+use crate::counters::{Bucket, Outcome, Volume};
 use crate::mailbox::Mailbox;
 use crate::mailbox::runs::{Frame, Run};
 use crate::parking::Refused;
@@ -206,7 +206,7 @@ fn place(
             local.batch.add(target, run);
         }
         Ok((class, _)) => {
-            local.out.counters.received(bucket, 1, end - start);
+            local.out.counters.received(bucket, run.volume());
             broadcast(&frame, run, Some(source.mailbox.session()), class, local);
         }
         Err(reason) => return place_nowhere(frame, bucket, reason, table.version(), local),
@@ -223,7 +223,7 @@ fn place_behind(frame: &Frame<'_>, bucket: Bucket, waker: &Waker, local: &mut Lo
     }
     match local.lots.park_behind(class, frame.bytes, waker) {
         Ok(()) => {
-            local.out.counters.received(bucket, 1, frame.bytes.len());
+            local.out.counters.received(bucket, Volume::one(frame.bytes.len()));
             local.out.counters.parked(class, 1);
             Placed::Done
         }
@@ -256,7 +256,7 @@ fn place_nowhere(
             Err(Refused::Never | Refused::Full) => {}
         }
     }
-    local.out.counters.received(bucket, 1, frame.bytes.len());
+    local.out.counters.received(bucket, Volume::one(frame.bytes.len()));
     if !waits {
         local.out.lose(frame, reason);
     }
@@ -285,7 +285,9 @@ fn broadcast(
 /// Offers what was gathered to each mailbox, and sends the reports that are owed.
 fn finish(bytes: &[u8], source: &mut Source, waker: &Waker, local: &mut Local) {
     let mut shared = None;
+    local.out.read_at = local.time_batch();
     offer_batch(bytes, &mut shared, false, source, waker, local);
+    local.out.read_at = None;
     send_reports(local);
 }
 
@@ -311,8 +313,9 @@ fn refuse_source(
     local: &mut Local,
 ) {
     let bucket = Bucket::new(mode, header.target);
-    local.out.counters.received(bucket, 1, header.length as usize);
-    local.out.counters.ended(bucket, Outcome::Refused, 1);
+    let volume = Volume::one(header.length as usize);
+    local.out.counters.received(bucket, volume);
+    local.out.counters.ended(bucket, Outcome::Refused, volume);
     let first = Spoofed { source: header.source, at, frames: 0 };
     source.spoofed.get_or_insert(first).frames += 1;
 }

@@ -7,11 +7,13 @@
 //!
 //! - [`outgoing`]: what a thread needs to write: its counters, spare buffers, dirty mailboxes;
 //! - [`queue`]: the buffer of whole frames, and the frames that leave it unwritten;
-//! - [`runs`]: the stretches of a read that go to one mailbox.
+//! - [`runs`]: the stretches of a read that go to one mailbox;
+//! - [`marks`]: how long it took from there to here.
 //!
 //! INVARIANT: the buffer starts at a frame's boundary. Of a frame that is half written, the written
 //! half stays in front until the rest is out, so that what is left can always be walked.
 
+mod marks;
 pub mod outgoing;
 pub mod queue;
 pub mod runs;
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use switchboard_protocol::limits::MISSED_HEARTBEATS;
 use switchboard_protocol::{Reason, ServiceId};
 
 use self::outgoing::Outgoing;
@@ -29,7 +32,7 @@ use self::queue::Queue;
 use self::runs::Runs;
 use crate::policy::{ClassPolicy, Overflow};
 use crate::registry::Handle;
-use crate::sessions::Slot;
+use crate::sessions::{Slot, State};
 use crate::stream::WriteHalf;
 
 /// The outbox of one session.
@@ -448,6 +451,9 @@ impl Mailbox {
             outbox.queue.put_in_front(rest, out);
         } else {
             runs.delivered(out);
+            if let Some(read_at) = out.read_at {
+                out.counters.read_to_write.record(read_at.elapsed());
+            }
         }
         if self.settle(&mut outbox, result) && !outbox.queue.is_empty() {
             return self.write_queue(outbox, out);
@@ -597,6 +603,11 @@ impl Mailbox {
         Some(left)
     }
 
+    /// How far the session has come.
+    pub fn enter(&self, state: State) {
+        self.slot.enter(state);
+    }
+
     /// The session is over, though others may still know its mailbox.
     pub fn leave(&self) {
         self.slot.leave();
@@ -608,6 +619,19 @@ impl Mailbox {
     #[inline]
     pub fn heard(&self, ms: u64) {
         self.heard.store(ms, Relaxed);
+    }
+
+    /// The same, and answers how many heartbeats it missed before that: nodes send one in each third of
+    /// the time that they may be silent, and may be half of one late.
+    #[inline]
+    pub fn heard_again(&self, ms: u64) -> u64 {
+        let quiet = ms.saturating_sub(self.heard.load(Relaxed));
+        self.heard.store(ms, Relaxed);
+        let silence = u64::from(self.silence.load(Relaxed));
+        if quiet * 2 <= silence || silence == 0 {
+            return 0;
+        }
+        (quiet * u64::from(MISSED_HEARTBEATS) + silence / 2) / silence - 1
     }
 
     /// When it last did.
@@ -824,6 +848,21 @@ mod tests {
         mailbox.release(mailbox.lock());
         assert_eq!(bell.0.load(SeqCst), 2, "both are woken");
         assert_eq!(offer(&mut first), Offer::Taken);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_that_is_less_than_half_late_is_not_missed() {
+        let (mailbox, _reader, _peer) = mailbox();
+        mailbox.heard(1_000);
+        assert_eq!(mailbox.heard_again(60_000), 0, "none is due before Hello");
+        // A heartbeat of a second.
+        mailbox.set_registered(2_980);
+        let gaps = [(1, 0), (1_000, 0), (1_480, 0), (1_500, 1), (2_400, 1), (2_500, 2), (2_979, 2)];
+        let mut now = 60_000;
+        for (gap, missed) in gaps {
+            now += gap;
+            assert_eq!(mailbox.heard_again(now), missed, "after {gap} ms");
+        }
     }
 
     #[tokio::test]

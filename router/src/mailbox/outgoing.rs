@@ -3,19 +3,22 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use bytes::Bytes;
 use switchboard_protocol::{Flags, Reason, Report};
 
 use super::runs::{Frame, Runs};
 use super::{Mailbox, Stall};
-use crate::counters::{Bucket, Counters, Outcome};
+use crate::counters::{Bucket, Counters, Outcome, Volume};
 
 /// The sending side of one thread.
 #[derive(Debug)]
 pub struct Outgoing {
     /// What this thread counts.
     pub counters: Arc<Counters>,
+    /// When the frames were read that are being offered, if they are to be timed.
+    pub read_at: Option<Instant>,
     spare: Vec<Vec<u8>>,
     dirty: Vec<Arc<Mailbox>>,
     flusher: Option<Waker>,
@@ -28,6 +31,7 @@ impl Outgoing {
     pub fn new(counters: Arc<Counters>) -> Self {
         Self {
             counters,
+            read_at: None,
             spare: Vec::new(),
             dirty: Vec::new(),
             flusher: None,
@@ -90,7 +94,9 @@ impl Outgoing {
     /// A data frame does not reach its target: counts it, and owes its sender a report if it asked.
     pub fn lose(&mut self, frame: Frame<'_>, reason: Reason) {
         if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
-            self.counters.ended(bucket, Outcome::from(reason), 1);
+            // Of a frame that is too long, not all is there.
+            let volume = Volume::one(frame.header.length as usize);
+            self.counters.ended(bucket, Outcome::from(reason), volume);
         }
         if frame.header.flags.intersects(Flags::CALL.or(Flags::REPORT)) {
             self.report(&frame, reason, 0);

@@ -4,9 +4,10 @@ use std::io;
 
 use switchboard_protocol::{Flags, Kind};
 
+use super::marks::Marks;
 use super::outgoing::Outgoing;
 use super::runs::{Frame, Frames, Runs};
-use crate::counters::{Bucket, Outcome, Tally};
+use crate::counters::{Bucket, Outcome, Tally, Volume};
 
 /// A buffer of frames, of which the first bytes may be written already.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Queue {
     droppable: usize,
     /// Bytes of the router's own messages that are in `frames`.
     control: usize,
+    /// Where batches end that are timed.
+    marks: Marks,
 }
 
 impl Queue {
@@ -45,7 +48,8 @@ impl Queue {
                 self.droppable += run.end - run.start;
             }
         }
-        runs.tally(|bucket, frames| self.tally.add(bucket, frames));
+        runs.tally(|bucket, volume| self.tally.add(bucket, volume));
+        self.marks.add(self.frames.len(), out.read_at);
     }
 
     /// Adds a message of the router's own, which no counter of frames knows.
@@ -72,18 +76,20 @@ impl Queue {
         let mut rest = Self { frames: out.take_buffer(), ..Self::default() };
         for frame in runs.frames(bytes) {
             let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) else { continue };
+            let volume = Volume::one(frame.bytes.len());
             if written >= frame.bytes.len() {
                 written -= frame.bytes.len();
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                out.counters.ended(bucket, Outcome::Delivered, volume);
                 continue;
             }
             rest.written += std::mem::take(&mut written);
             rest.frames.extend_from_slice(frame.bytes);
-            rest.tally.add(bucket, 1);
+            rest.tally.add(bucket, volume);
             if frame.header.flags.contains(Flags::DROPPABLE) {
                 rest.droppable += frame.bytes.len();
             }
         }
+        rest.marks.add(rest.frames.len(), out.read_at);
         rest
     }
 
@@ -93,26 +99,32 @@ impl Queue {
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
         out: &Outgoing,
     ) -> io::Result<()> {
-        while self.written < self.frames.len() {
-            match write(&self.frames[self.written..])? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => self.written += n,
+        let mut result = Ok(());
+        while self.written < self.frames.len() && result.is_ok() {
+            match write(&self.frames[self.written..]) {
+                Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.written += n;
+                    out.counters.writes.increment();
+                }
+                Err(error) => result = Err(error),
             }
-            out.counters.writes.increment();
         }
-        Ok(())
+        self.marks.pass(self.written, |took| out.counters.read_to_write.record(took));
+        result
     }
 
     /// Puts back what a writer took out, in front of what was appended meanwhile.
     pub fn put_in_front(&mut self, mut taken: Self, out: &mut Outgoing) {
         if taken.is_empty() {
-            for (bucket, frames) in std::mem::take(&mut taken.tally).into_iter() {
-                out.counters.ended(bucket, Outcome::Delivered, frames);
+            for (bucket, volume) in std::mem::take(&mut taken.tally).into_iter() {
+                out.counters.ended(bucket, Outcome::Delivered, volume);
             }
             return out.give_buffer(taken.frames);
         }
         taken.forget_written(out);
         let appended = std::mem::replace(self, taken);
+        self.marks.append(self.frames.len(), appended.marks);
         self.frames.extend_from_slice(&appended.frames);
         self.tally.merge(appended.tally);
         self.droppable += appended.droppable;
@@ -133,14 +145,15 @@ impl Queue {
             }
             keep = frame.at + frame.bytes.len();
             if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
-                self.tally.subtract(bucket, 1);
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                self.tally.subtract(bucket, frame.bytes.len());
+                out.counters.ended(bucket, Outcome::Delivered, Volume::one(frame.bytes.len()));
             } else {
                 self.control = self.control.saturating_sub(frame.bytes.len());
             }
         }
         self.frames.drain(..keep);
         self.written -= keep;
+        self.marks.move_up(keep);
     }
 
     /// Takes the DROPPABLE frames out that nothing of is written yet, if they are `worth` that many
@@ -166,16 +179,21 @@ impl Queue {
         mut lost: impl FnMut(Frame<'_>),
     ) {
         let frames = std::mem::take(&mut self.frames);
+        let mut marks = std::mem::take(&mut self.marks);
         let mut evicted = 0;
         for frame in Frames::of(&frames) {
-            let data = Bucket::of(frame.header.kind, frame.header.target);
-            match data {
+            let end = frame.at + frame.bytes.len();
+            match Bucket::of(frame.header.kind, frame.header.target) {
                 Some(bucket) if frame.at >= self.written && !keep(&frame, evicted) => {
-                    self.tally.subtract(bucket, 1);
+                    self.tally.subtract(bucket, frame.bytes.len());
                     evicted += frame.bytes.len();
                     lost(frame);
+                    marks.follow(end, None, &mut self.marks);
                 }
-                _ => self.frames.extend_from_slice(frame.bytes),
+                _ => {
+                    self.frames.extend_from_slice(frame.bytes);
+                    marks.follow(end, Some(self.frames.len()), &mut self.marks);
+                }
             }
         }
     }
@@ -201,7 +219,7 @@ impl Queue {
             let Kind::Data(mode) = frame.header.kind else { continue };
             if frame.at + frame.bytes.len() <= self.written {
                 let bucket = Bucket::new(mode, frame.header.target);
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                out.counters.ended(bucket, Outcome::Delivered, Volume::one(frame.bytes.len()));
             } else {
                 lost(frame);
             }
@@ -214,15 +232,16 @@ const WORTH_MOVING: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
+    use std::time::Instant;
 
     use proptest::prelude::*;
     use switchboard_protocol::control::{Control, Ping};
     use switchboard_protocol::{Frame as WholeFrame, Header, Mode};
 
     use super::*;
-    use crate::counters::Counters;
+    use crate::counters::{Counters, Latency};
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -259,6 +278,8 @@ mod tests {
         wire: Vec<u8>,
         lost: BTreeMap<u64, u32>,
         controls: usize,
+        /// The last frames of the batches that were queued, all of which are timed.
+        timed: Vec<u64>,
     }
 
     impl World {
@@ -276,6 +297,27 @@ mod tests {
             }
             let runs = Runs::of_frames(&bytes);
             (bytes, runs)
+        }
+
+        /// A batch that goes to the queue.
+        fn read_timed(&mut self, frames: &[(usize, bool)]) -> (Vec<u8>, Runs) {
+            let read = self.read(frames);
+            self.time(!frames.is_empty());
+            read
+        }
+
+        fn time(&mut self, any: bool) {
+            self.out.read_at = any.then(Instant::now);
+            if any {
+                self.timed.push(self.sent - 1);
+            }
+        }
+
+        /// The numbers of the data frames that were written.
+        fn numbers(&self) -> BTreeSet<u64> {
+            let data = Frames::of(&self.wire).filter(|frame| frame.header.kind != Kind::Control);
+            data.map(|frame| u64::from_le_bytes(*frame.bytes[16..].first_chunk().unwrap()))
+                .collect()
         }
 
         fn lose(lost: &mut BTreeMap<u64, u32>, frame: &Frame<'_>) {
@@ -302,7 +344,7 @@ mod tests {
         fn take(&mut self, queue: &mut Queue, step: Step) {
             match step {
                 Step::Append(frames) => {
-                    let (bytes, runs) = self.read(&frames);
+                    let (bytes, runs) = self.read_timed(&frames);
                     queue.append(&bytes, &runs, &mut self.out);
                 }
                 Step::Control => {
@@ -314,7 +356,7 @@ mod tests {
                     let mut taken = std::mem::take(queue);
                     // The end is the error of a full socket, or everything is written.
                     let _ = taken.write_to(Self::socket(&mut self.wire, room), &self.out);
-                    let (bytes, runs) = self.read(&meanwhile);
+                    let (bytes, runs) = self.read_timed(&meanwhile);
                     queue.append(&bytes, &runs, &mut self.out);
                     queue.put_in_front(taken, &mut self.out);
                 }
@@ -325,6 +367,7 @@ mod tests {
                     if written == bytes.len() {
                         return runs.delivered(&self.out);
                     }
+                    self.time(true);
                     let rest = Queue::rest_of(&bytes, &runs, written, &mut self.out);
                     queue.put_in_front(rest, &mut self.out);
                 }
@@ -355,21 +398,28 @@ mod tests {
                 wire: Vec::new(),
                 lost: BTreeMap::new(),
                 controls: 0,
+                timed: Vec::new(),
             };
             let mut queue = Queue::default();
             for step in steps {
                 world.take(&mut queue, step);
+                // A batch is timed when its last frame is written, once, and never if that is lost.
+                let written = world.numbers();
+                let timed = world.timed.iter().filter(|last| written.contains(last)).count();
+                let times = Latency::sum([&counters.read_to_write].into_iter());
+                prop_assert_eq!(times.count, timed as u64);
             }
             let mut lost = std::mem::take(&mut world.lost);
             queue.abandon(&world.out, |frame| World::lose(&mut lost, &frame));
 
             let mut numbers = Vec::new();
-            let mut controls = 0;
+            let (mut controls, mut written) = (0, 0);
             for frame in Frames::of(&world.wire) {
                 if frame.header.kind == Kind::Control {
                     controls += 1;
                     continue;
                 }
+                written += frame.bytes.len() as u64;
                 prop_assert!(frame.bytes[24..].iter().all(|byte| *byte == 7), "content");
                 numbers.push(u64::from_le_bytes(*frame.bytes[16..].first_chunk().unwrap()));
             }
@@ -377,12 +427,13 @@ mod tests {
             prop_assert!(controls <= world.controls);
             prop_assert!(lost.values().all(|times| *times == 1), "lost twice");
             for number in 0..world.sent {
-                let written = numbers.binary_search(&number).is_ok();
-                prop_assert_ne!(written, lost.contains_key(&number), "frame {}", number);
+                let came = numbers.binary_search(&number).is_ok();
+                prop_assert_ne!(came, lost.contains_key(&number), "frame {}", number);
             }
             let bucket = Bucket::new(Mode::Direct, 2 << 24);
-            let delivered = counters.read_ended(bucket, Outcome::Delivered);
+            let (delivered, bytes) = counters.read_ended(bucket, Outcome::Delivered);
             prop_assert_eq!(delivered, numbers.len() as u64);
+            prop_assert_eq!(bytes, written);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use switchboard_protocol::{FixedHeader, Flags};
 
 use super::outgoing::Outgoing;
-use crate::counters::{Bucket, Outcome};
+use crate::counters::{Bucket, Outcome, Volume};
 use crate::stream::WriteHalf;
 
 /// The runs of one mailbox.
@@ -114,16 +114,18 @@ impl Runs {
         }
     }
 
-    /// How many frames of which bucket they hold. Most hold one bucket, which comes up once.
-    pub fn tally(&self, mut add: impl FnMut(Bucket, u32)) {
+    /// What they hold of which bucket. Most hold one bucket, which comes up once.
+    pub fn tally(&self, mut add: impl FnMut(Bucket, Volume)) {
         for alike in self.runs.chunk_by(|one, next| one.bucket == next.bucket) {
-            add(alike[0].bucket, alike.iter().map(|run| run.frames).sum());
+            let mut volume = Volume::default();
+            alike.iter().for_each(|run| volume += run.volume());
+            add(alike[0].bucket, volume);
         }
     }
 
     /// Counts all frames as written.
     pub fn delivered(&self, out: &Outgoing) {
-        self.tally(|bucket, frames| out.counters.ended(bucket, Outcome::Delivered, frames));
+        self.tally(|bucket, volume| out.counters.ended(bucket, Outcome::Delivered, volume));
     }
 
     /// Writes the runs from where they lie. Answers how many bytes the socket took.
@@ -171,6 +173,12 @@ impl Runs {
 }
 
 impl Run {
+    /// How much it holds.
+    #[inline]
+    pub fn volume(&self) -> Volume {
+        Volume { frames: self.frames, bytes: self.end - self.start }
+    }
+
     /// Whether frames of both may stand in one run.
     #[inline]
     fn counts_like(&self, other: &Self) -> bool {

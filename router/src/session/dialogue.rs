@@ -15,6 +15,7 @@ use super::{End, Session};
 use crate::forward::local::Local;
 use crate::mailbox::Mailbox;
 use crate::registry::{Change, Program, Refusal};
+use crate::sessions::State;
 use crate::shared::Shared;
 
 impl Session {
@@ -118,6 +119,7 @@ impl Session {
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
         self.registered = true;
+        self.source.mailbox.enter(State::Active);
         self.program = program;
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
@@ -160,6 +162,7 @@ impl Session {
         };
         match self.shared.registrar.register(change, request).await {
             Ok(ids) => {
+                self.source.mailbox.enter(State::Active);
                 let new = ids.iter().filter(|id| !self.source.ids.contains(id));
                 let new: Vec<ServiceId> = new.copied().collect();
                 self.source.ids.extend(new);
@@ -189,6 +192,9 @@ impl Session {
         let _ = self.shared.registrar.ask(change).await;
         let unregistered = Control::Unregistered(Unregistered { request });
         let mailbox = &self.source.mailbox;
+        if !self.has_live_id() {
+            mailbox.enter(State::Draining);
+        }
         if self.source.ids.is_empty() {
             // ORDER: after the table is published, so that what it refuses from now on finds others.
             // Nothing can come behind the answer then.
@@ -206,6 +212,15 @@ impl Session {
             let (mailbox, shared) = (mailbox.clone(), self.shared.clone());
             tokio::spawn(answer_behind_waiters(mailbox, shared, unregistered));
         }
+    }
+
+    /// Whether a mode may pick any of its ids: those that drain are reached by Direct frames alone.
+    fn has_live_id(&self) -> bool {
+        let table = self.shared.published.load();
+        self.source.ids.iter().any(|id| {
+            let class = table.class(id.class());
+            class.is_some_and(|class| class.member(id.instance().raw()).is_some())
+        })
     }
 }
 

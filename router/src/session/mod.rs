@@ -4,9 +4,11 @@
 //! reading, not its writing.
 //!
 //! - [`traffic`]: bytes in, frames out, until something else is to be done;
-//! - [`dialogue`]: what the node and the router say to each other.
+//! - [`dialogue`]: what the node and the router say to each other;
+//! - [`ending`]: what its end counts as.
 
 mod dialogue;
+mod ending;
 mod traffic;
 
 use std::future::poll_fn;
@@ -19,10 +21,12 @@ use switchboard_protocol::control::{Control, GoAway, GoAwayReason, LeftReason, R
 use switchboard_protocol::{RefusalCode, ServiceId};
 use tracing::{debug, info, warn};
 
+use crate::counters::HandshakeFailure;
 use crate::forward::local::Local;
 use crate::forward::{self, Source, again};
 use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Program, Refusal};
+use crate::sessions::State;
 use crate::shared::Shared;
 use crate::stream::{Accepted, ReadHalf, WriteHalf};
 use crate::tokens::Pass;
@@ -78,11 +82,15 @@ pub(crate) enum End {
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let (reader, writer) = match accepted.into_halves() {
         Ok(halves) => halves,
-        Err(error) => return debug!(%error, "connection failed before it began"),
+        Err(error) => {
+            count_failure(HandshakeFailure::Io);
+            return debug!(%error, "connection failed before it began");
+        }
     };
     let limit = shared.settings.load().limits.max_connections;
     let Some((slot, number)) = shared.sessions.open(limit) else {
         warn!(limit, "connection refused: limits.max_connections is reached");
+        count_failure(HandshakeFailure::Refused(RefusalCode::LimitExceeded));
         let text = format!("this router takes {limit} connections at most");
         let refusal = Refusal::new(RefusalCode::LimitExceeded, text);
         let message = refused(&refusal, None, None).to_frame().to_bytes();
@@ -148,7 +156,9 @@ impl Session {
     /// Leaves the table, says why, lets the peer read what it still can, and lets go.
     async fn finish(mut self, end: End) {
         self.log(&end);
+        self.count(&end);
         let mailbox = self.source.mailbox.clone();
+        mailbox.enter(State::Draining);
         let farewell = self.farewell(&end);
         // Who is cut off is told at once, as far as it listens: nothing is written once its frames are
         // others'.
@@ -265,16 +275,11 @@ impl Session {
             // Who is cut off at the end of a drain was told when it began, and when to come back.
             End::Disconnected | End::Asked(Ending::Broken | Ending::Shutdown) => return None,
             End::Malformed(why, offset) => {
-                Local::with(|local| local.out.counters.malformed.increment());
                 refused(&Refusal::new(RefusalCode::Malformed, why), Some(*offset), None)
             }
-            End::NotAdmitted(refusal, offset) => {
-                Local::with(|local| local.out.counters.handshakes_failed.increment());
-                refused(refusal, *offset, None)
-            }
+            End::NotAdmitted(refusal, offset) => refused(refusal, *offset, None),
             End::Replaced => go_away(GoAwayReason::Replaced),
             End::Asked(Ending::HandshakeTimeout) => {
-                Local::with(|local| local.out.counters.handshakes_failed.increment());
                 let text = "no Hello came in time: it is the first frame of a session";
                 refused(&Refusal::new(RefusalCode::HandshakeTimeout, text), None, None)
             }
@@ -304,6 +309,11 @@ impl Session {
         debug!(session = mailbox.session(), code = %refusal.code, %refusal, "refused");
         mailbox.push(&refused(refusal, offset, request).to_frame().to_bytes(), &mut local.out);
     }
+}
+
+/// A connection that never became a session was not admitted.
+fn count_failure(failure: HandshakeFailure) {
+    Local::with(|local| local.out.counters.handshake_failed(failure));
 }
 
 fn refused(refusal: &Refusal, offset: Option<u64>, request: Option<u32>) -> Control {

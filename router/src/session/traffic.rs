@@ -1,6 +1,7 @@
 //! Bytes in, frames out: what a session's task does each time it is polled.
 
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use switchboard_protocol::header::HeaderError;
@@ -8,7 +9,7 @@ use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{FixedHeader, Kind, Reason, RefusalCode};
 
 use super::{End, Session, Step};
-use crate::counters::{Bucket, Outcome};
+use crate::counters::{Bucket, Outcome, Volume};
 use crate::forward::local::Local;
 use crate::forward::{self, Stop};
 use crate::mailbox::runs::Frame;
@@ -72,8 +73,10 @@ impl Session {
                 Ok(0) | Err(_) => return Poll::Ready(Step::End(End::Disconnected)),
                 Ok(n) => n,
             };
-            self.source.mailbox.heard(self.shared.clock.now_ms());
+            let now = Instant::now();
+            self.hear(now, local);
             local.out.counters.reads.increment();
+            local.read_at = Some(now);
             let step = if joined {
                 let bytes = &scratch[..start + n];
                 let taken = self.take_in(bytes, cx, local);
@@ -83,6 +86,8 @@ impl Session {
                 self.tail.extend_from_slice(&scratch[..n]);
                 self.take_in_grown(cx, local)
             };
+            // What is left of it is not timed: how long it lies here is not the router's affair alone.
+            local.read_at = None;
             if let Some(step) = step {
                 return Poll::Ready(step);
             }
@@ -93,6 +98,16 @@ impl Session {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// The node has shown a sign of life.
+    #[inline]
+    fn hear(&self, now: Instant, local: &Local) {
+        let now = self.shared.clock.ms_at(now);
+        let missed = self.source.mailbox.heard_again(now);
+        if missed > 0 {
+            local.out.counters.heartbeats_missed.add(missed);
         }
     }
 
@@ -256,7 +271,10 @@ impl Session {
                 return false;
             }
             mailbox.heard(self.shared.clock.now_ms());
-            mailbox.set_paused(false);
+            if mailbox.is_paused() {
+                local.out.counters.resumes.increment();
+                mailbox.set_paused(false);
+            }
         }
         // Answers and reports that the peer does not read pile up in its own mailbox.
         !(mailbox.wants_write() && mailbox.control_backlog() > CLOGGED)
@@ -304,12 +322,13 @@ fn too_large(
     local: &mut Local,
 ) -> Refusal {
     if let Some(bucket) = Bucket::of(header.kind, header.target) {
-        local.out.counters.received(bucket, 1, header.length as usize);
+        let volume = Volume::one(header.length as usize);
+        local.out.counters.received(bucket, volume);
         if own {
             local.out.lose(Frame { header: *header, bytes, at: 0 }, Reason::TooLarge);
             forward::send_reports(local);
         } else {
-            local.out.counters.ended(bucket, Outcome::TooLarge, 1);
+            local.out.counters.ended(bucket, Outcome::TooLarge, volume);
         }
     }
     let (what, max) = match header.kind {

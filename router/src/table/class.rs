@@ -100,6 +100,11 @@ impl<H: Clone> ClassTable<H> {
         self.members.iter()
     }
 
+    /// All members, and then all who drain.
+    pub fn everyone(&self) -> impl Iterator<Item = &Member<H>> {
+        self.members.iter().chain(self.draining.iter())
+    }
+
     /// The whole decision of where a frame goes. `target` is read by Direct, `key` by Hash, `rng` by
     /// Random and LeastLoaded. Nothing changes but the generator.
     #[inline]

@@ -13,9 +13,10 @@ end
 
 local saves, mails, matches, failed = 0, 0, 0, 0
 
+-- A failure is `nil, text, code`.
 local function check(what, ...)
   local value, err, code = ...
-  if err then
+  if value == nil and code then
     failed = failed + 1
     switchboard.log.error(what, err, code)
   end

@@ -1,9 +1,10 @@
 //! Whom a message is for, as scripts say it: a mode, a class or an instance, and a method.
 
-use mlua::{LuaString, MultiValue, Table, Value};
+use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use switchboard::{Key, To};
 
 use crate::failure::Failure;
+use crate::values;
 
 /// How to pick, whom, and what for.
 pub(super) struct Aim {
@@ -56,12 +57,12 @@ pub(super) use picked;
 
 impl Aim {
     /// Takes mode, class and method off the front of what a script passed.
-    pub(super) fn read(mut rest: MultiValue) -> Result<(Self, MultiValue), Failure> {
+    pub(super) fn read(lua: &Lua, mut rest: MultiValue) -> Result<(Self, MultiValue), Failure> {
         let mode = rest.pop_front().unwrap_or_default();
         let (pick, to) = match &mode {
             Value::String(word) => (word_pick(word)?, rest.pop_front().unwrap_or_default()),
-            Value::Table(mode) => table_pick(mode, &mut rest)?,
-            other => return Err(not_a_mode(other.type_name())),
+            Value::Table(mode) => table_pick(lua, mode, &mut rest)?,
+            other => return Err(not_a_mode(values::kind(other))),
         };
         let method = method_of(rest.pop_front())?;
         Ok((Self { pick, to, method }, rest))
@@ -79,7 +80,7 @@ fn word_pick(word: &LuaString) -> Result<Pick, Failure> {
 }
 
 /// `HASH(key)` or `DIRECT(id)`.
-fn table_pick(mode: &Table, rest: &mut MultiValue) -> Result<(Pick, Value), Failure> {
+fn table_pick(lua: &Lua, mode: &Table, rest: &mut MultiValue) -> Result<(Pick, Value), Failure> {
     let direct: Value = mode.raw_get("direct").map_err(super::thrown)?;
     if !direct.is_nil() {
         return Ok((Pick::Direct, direct));
@@ -91,14 +92,17 @@ fn table_pick(mode: &Table, rest: &mut MultiValue) -> Result<(Pick, Value), Fail
         Value::Number(_) => {
             return Err(Failure::usage("HASH takes a whole number or a string as its key"));
         }
-        other if other.is_nil() => return Err(not_a_mode("table")),
-        other => {
-            let text = format!(
-                "HASH takes a whole number or a string as its key, not a {}",
-                other.type_name()
-            );
-            return Err(Failure::usage(text));
-        }
+        Value::Nil => return Err(not_a_mode("table")),
+        // LuaJIT's integers beyond its numbers.
+        other => match values::integer(lua, other).map_err(super::thrown)? {
+            Some(key) => (key as u64).key(),
+            None => {
+                let kind = values::kind(other);
+                let text =
+                    format!("HASH takes a whole number or a string as its key, not a {kind}");
+                return Err(Failure::usage(text));
+            }
+        },
     };
     Ok((Pick::Hash(key), rest.pop_front().unwrap_or_default()))
 }
@@ -114,7 +118,7 @@ pub(super) fn method_of(value: Option<Value>) -> Result<LuaString, Failure> {
         Some(Value::String(method)) => Ok(method),
         other => Err(Failure::usage(format!(
             "the method is a string, not a {}",
-            other.unwrap_or_default().type_name()
+            values::kind(&other.unwrap_or_default())
         ))),
     }
 }
@@ -153,7 +157,7 @@ impl Target {
             },
             other => Err(Failure::usage(format!(
                 "a class is a name or a number and an instance is written gamesvr.2, not a {}",
-                other.type_name()
+                values::kind(other)
             ))),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use switchboard::{Delivery, Encoded, HandlerError, Mode};
 use tracing::{error, warn};
 
@@ -37,19 +37,21 @@ pub(crate) fn hand_over(
         return Ok(());
     };
     let token = reactor.next_id();
-    let mut values = MultiValue::with_capacity(args.count + 8);
+    // Each takes a byte at least; a count is only announced.
+    let mut values = MultiValue::with_capacity(args.count.min(args.bytes.len()) + 8);
     values.push_back(Value::Integer(number as i64));
     values.push_back(Value::Integer(token as i64));
-    match lua.create_string(method) {
-        Ok(method) => values.push_back(Value::String(method)),
-        Err(error) => {
+    let (name, key) = match (lua.create_string(method), key(lua, &delivery)) {
+        (Ok(name), Ok(key)) => (Value::String(name), key),
+        (Err(error), _) | (_, Err(error)) => {
             not_handed_over(delivery, &error);
             return Ok(());
         }
-    }
+    };
+    values.push_back(name);
     values.push_back(Value::Integer(delivery.from().raw().into()));
     values.push_back(kind(&delivery));
-    values.push_back(delivery.key().map_or(Value::Nil, |key| Value::Integer(key as i64)));
+    values.push_back(key);
     if let Err(why) = Decoder::new(lua, args.bytes).append(args.count, "argument", &mut values) {
         warn!(from = %delivery.from(), method, why = why.0, "arguments without a Lua value");
         delivery.bad_args(&why.0);
@@ -111,12 +113,15 @@ fn encoded(
 fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
     let method = delivery.method().unwrap_or_default();
     let Value::Table(failure) = failure else {
-        // Lua asks nobody what to make of an error when it has no memory left.
+        // Lua asks nobody what to make of an error when it has no memory left, or no stack.
         let why = failure.to_string().unwrap_or_else(|_| "the handler failed".to_owned());
         error!(from = %delivery.from(), method, error = why, "handler failed");
         return HandlerError::new(HandlerError::ERROR, why);
     };
-    let text = |name: &str| failure.raw_get::<Option<String>>(name).ok().flatten();
+    let text = |name: &str| {
+        let text = failure.raw_get::<Option<LuaString>>(name).ok().flatten();
+        text.map(|text| text.to_string_lossy())
+    };
     let why = text("text").unwrap_or_else(|| "the handler failed".to_owned());
     match text("code") {
         // Raised on purpose, as `fail(code, text)`.
@@ -127,6 +132,12 @@ fn failed(delivery: &Delivery, failure: Value) -> HandlerError {
             HandlerError::new(HandlerError::ERROR, why)
         }
     }
+}
+
+/// The key that this node was picked by.
+fn key(lua: &Lua, delivery: &Delivery) -> mlua::Result<Value> {
+    let key = delivery.key().map(|key| values::from_integer(lua, key as i64));
+    key.unwrap_or(Ok(Value::Nil))
 }
 
 /// How this node was picked, and whether an answer is waited for, in one number.

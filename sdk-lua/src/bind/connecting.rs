@@ -9,6 +9,7 @@ use switchboard::{Builder, Node, Service, ServiceId};
 use super::events;
 use crate::failure::Failure;
 use crate::reactor::Reactor;
+use crate::values;
 
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
@@ -180,7 +181,7 @@ fn text(lua: &Lua, option: &str, value: Value) -> Result<String, Failure> {
 
 fn read<T: FromLua>(lua: &Lua, options: &Table, name: &'static str) -> Result<Option<T>, Failure> {
     let value: Value = options.get(name).map_err(|_| wrong(name, "readable"))?;
-    let kind = value.type_name();
+    let kind = values::kind(&value);
     match value {
         Value::Nil => Ok(None),
         value => T::from_lua(value, lua).map(Some).map_err(|_| {

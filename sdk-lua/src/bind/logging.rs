@@ -1,13 +1,14 @@
 //! The log of scripts: the same that the node writes to. And where in a script something happens; a Lua
 //! without its `debug` library can't say it itself.
 
-use mlua::{Lua, Table};
+use mlua::{Lua, LuaString, Table};
 use tracing::{debug, error, info, trace, warn};
 
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table) -> mlua::Result<()> {
     // (level, text, where)
-    let log = |_: &Lua, (level, text, place): (String, String, String)| {
+    let log = |_: &Lua, (level, text, place): (String, LuaString, String)| {
+        let text = text.to_string_lossy();
         match level.as_str() {
             "error" => error!(target: "script", at = place, "{text}"),
             "warn" => warn!(target: "script", at = place, "{text}"),
@@ -19,7 +20,7 @@ pub(super) fn add(lua: &Lua, natives: &Table) -> mlua::Result<()> {
     };
     natives.raw_set("log", lua.create_function(log)?)?;
     // (text) to the text and the stack above the function that asks.
-    let traceback = |lua: &Lua, text: String| lua.traceback(Some(&text), 2);
+    let traceback = |lua: &Lua, text: LuaString| lua.traceback(Some(&text.to_string_lossy()), 2);
     natives.raw_set("traceback", lua.create_function(traceback)?)?;
     // To file:line of who called the function that asks.
     let place = |lua: &Lua, ()| {

@@ -37,6 +37,7 @@ pub(crate) fn open_anew(lua: &Lua) -> mlua::Result<(Table, Rc<Reactor>)> {
     watching::add(lua, &natives, &reactor)?;
     turning::add(lua, &natives, &reactor)?;
     logging::add(lua, &natives)?;
+    natives.raw_set("null", mlua::Value::NULL)?;
     natives.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     let (module, prelude): (Table, Table) =
         lua.load(PRELUDE).set_name("=switchboard").call(natives)?;

@@ -66,7 +66,7 @@ fn forward(
     options: Options,
     rest: MultiValue,
 ) -> Result<(), Failure> {
-    let (aim, args) = Aim::read(rest)?;
+    let (aim, args) = Aim::read(lua, rest)?;
     let marks = &reactor.script().map_err(super::thrown)?.marks;
     let method = name(&aim.method)?;
     let to = Target::of(&aim.to)?;
@@ -145,7 +145,7 @@ fn call(
     options: Options,
     rest: MultiValue,
 ) -> Result<u64, Failure> {
-    let (aim, args) = Aim::read(rest)?;
+    let (aim, args) = Aim::read(lua, rest)?;
     let to = Target::of(&aim.to)?;
     let (node, method, args) = prepare(lua, reactor, number, &aim.method, &args)?;
     let to = to.borrow();

@@ -41,7 +41,7 @@ pub struct Options {
     /// What the node calls itself
     #[arg(long)]
     pub name: Option<String>,
-    /// Its share of RANDOM and of rendezvous hashing
+    /// Its share of RANDOM messages against other instances: 1 unless set
     #[arg(long, value_name = "N")]
     pub weight: Option<u16>,
     /// Which log lines to write to standard error, such as info or script=debug

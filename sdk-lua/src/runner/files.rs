@@ -89,3 +89,67 @@ fn path(bytes: &[u8]) -> &Path {
 fn text(lua: &Lua, path: &Path) -> mlua::Result<LuaString> {
     lua.create_string(path.as_os_str().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that goes away.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let name = format!("switchboard-lua-{}-{name}", std::process::id());
+            let dir = std::env::temp_dir().join(name);
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_replaces_another_has_another_stamp_even_of_the_same_size_and_time() {
+        let scratch = Scratch::new("stamp");
+        let (old, new) = (scratch.write("a.lua", "x = 1"), scratch.write("b.lua", "x = 2"));
+        let time = fs::metadata(&old).unwrap().modified().unwrap();
+        File::options().write(true).open(&new).unwrap().set_modified(time).unwrap();
+        let (_, before) = read(&old).unwrap();
+        assert_eq!(read(&old).unwrap(), (b"x = 1".to_vec(), before.clone()));
+        fs::rename(new, &old).unwrap();
+        let (text, after) = read(&old).unwrap();
+        assert_eq!(text, b"x = 2");
+        assert_ne!(after, before);
+    }
+
+    #[test]
+    fn a_line_for_the_shell_is_a_comment_and_keeps_the_lines_in_their_places() {
+        let scratch = Scratch::new("shell");
+        let (text, _) = read(&scratch.write("a.lua", "#!/usr/bin/env lua-node\nx = 1")).unwrap();
+        assert_eq!(text, b"--#!/usr/bin/env lua-node\nx = 1");
+    }
+
+    #[test]
+    fn a_file_is_looked_for_near_who_asks_and_then_beside_the_script() {
+        let scratch = Scratch::new("find");
+        let beside = scratch.write("b.lua", "");
+        let near = scratch.0.join("near");
+        fs::create_dir_all(near.join("dir.lua")).unwrap();
+        let find = |name: &str| find(Path::new(name), &[&near, &scratch.0]);
+        assert_eq!(find("b.lua").unwrap().1, beside);
+        let missing = find("dir.lua").unwrap_err();
+        let (near, beside) = (near.join("dir.lua"), scratch.0.join("dir.lua"));
+        let expected = format!("there is no {} and no {}", near.display(), beside.display());
+        assert_eq!(missing, expected, "a directory is no file");
+    }
+}

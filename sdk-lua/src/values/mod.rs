@@ -5,11 +5,13 @@
 //! |---|---|
 //! | nil, `null` | nil |
 //! | boolean | bool |
-//! | integer (LuaJIT: a whole number, or an `int64_t`) | int |
+//! | integer (LuaJIT: a whole number up to 2^53, or an `int64_t`) | int |
 //! | other number | float 64 |
 //! | string that is UTF-8, other string | str, bin |
 //! | table with the keys 1..n, with holes for up to half of them | array |
 //! | other table | map |
+
+use mlua::Value;
 
 mod decode;
 mod encode;
@@ -17,6 +19,18 @@ mod integer;
 
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Marks, encode_all};
+pub(crate) use integer::{from_other as integer, to_lua as from_integer};
 
 /// How deep values may be nested, each way.
 pub(crate) const MAX_DEPTH: usize = 64;
+
+/// What scripts call the type of a value.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        value if value.is_null() => "nil",
+        Value::Integer(_) => "number",
+        Value::LightUserData(_) | Value::Error(_) => "userdata",
+        Value::Other(_) => "cdata",
+        other => other.type_name(),
+    }
+}
