@@ -32,6 +32,18 @@ impl Metrics {
         self.matching(name, labels).map(|sample| sample.value as u64).sum()
     }
 
+    /// The same with its fraction, for what is measured in seconds.
+    #[must_use]
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.matching(name, labels).map(|sample| sample.value).sum()
+    }
+
+    /// How many samples there are of a name, or of all.
+    #[must_use]
+    pub fn count(&self, name: Option<&str>) -> usize {
+        self.0.iter().filter(|sample| name.is_none_or(|name| sample.name == name)).count()
+    }
+
     /// The samples of a name that have these labels, by the value of another label.
     #[must_use]
     pub fn by(&self, name: &str, labels: &[(&str, &str)], label: &str) -> Vec<(String, u64)> {
