@@ -4,17 +4,18 @@
 //! ```text
 //! cargo build --release --bin router --bin flood
 //! target/release/flood [--messages 10000000] [--rounds 5] [--payload 64]
-//!     [--alone] [--w1 | --w2]
+//!     [--alone] [--w1 | --w2] [--beside path/to/another/router]
 //! ```
 //!
 //! W1: one sender, one receiver. W2: four senders, four receivers, message i to receiver i mod 4. Every
 //! message is numbered, and every receiver checks order and count. CPU time is that of all threads of the
-//! server process, from /proc. nats-server is left out where it is not installed.
+//! server process, from /proc. nats-server is left out where it is not installed. Another router, such as
+//! that of an earlier commit, takes part where it is named. The ratio is the median of the rounds' ratios.
 #![allow(clippy::print_stdout)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
@@ -28,7 +29,11 @@ use switchboard_protocol::{Class, Control, Frame, Header, Instance, ServiceId};
 
 fn main() -> Result<()> {
     let options = Options::parse()?;
-    let mut servers = vec![Server::router()?];
+    let own = std::env::current_exe()?.with_file_name("router");
+    let mut servers = vec![Server::router("switchboard", &own)?];
+    if let Some(other) = &options.beside {
+        servers.push(Server::router("the other router", other)?);
+    }
     match Server::nats() {
         _ if options.alone => {}
         Ok(nats) => servers.push(nats),
@@ -54,7 +59,6 @@ fn main() -> Result<()> {
     println!("| | server | CPU ns per message | messages per second | ratio of CPU |");
     println!("|---|---|---|---|---|");
     for (w, (name, _)) in workloads.iter().enumerate() {
-        let base = median(results[w][0].iter().map(|cost| cost.cpu_ns));
         for (s, server) in servers.iter().enumerate() {
             let cpu: Vec<f64> = results[w][s].iter().map(|cost| cost.cpu_ns).collect();
             let rate = median(results[w][s].iter().map(|cost| cost.rate));
@@ -63,11 +67,12 @@ fn main() -> Result<()> {
                 cpu.iter().copied().fold(0.0, f64::max),
             );
             let cpu = median(cpu.into_iter());
+            let rounds = results[w][s].iter().zip(&results[w][0]);
+            let ratio = median(rounds.map(|(cost, base)| cost.cpu_ns / base.cpu_ns));
             println!(
-                "| {name} | {} | {cpu:.0} ({low:.0}-{high:.0}) | {:.2} M | {:.2} |",
+                "| {name} | {} | {cpu:.1} ({low:.0}-{high:.0}) | {:.2} M | {ratio:.3} |",
                 server.name,
                 rate / 1e6,
-                cpu / base
             );
         }
     }
@@ -80,6 +85,7 @@ struct Options {
     messages: u64,
     rounds: usize,
     payload: usize,
+    beside: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
@@ -91,14 +97,23 @@ struct Cost {
 impl Options {
     fn parse() -> Result<Self> {
         let workloads = vec![("W1", 1), ("W2", 4)];
-        let mut options =
-            Self { alone: false, workloads, messages: 10_000_000, rounds: 5, payload: 64 };
+        let mut options = Self {
+            alone: false,
+            workloads,
+            messages: 10_000_000,
+            rounds: 5,
+            payload: 64,
+            beside: None,
+        };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
             match flag.as_str() {
                 "--alone" => options.alone = true,
                 "--w1" => options.workloads = vec![("W1", 1)],
                 "--w2" => options.workloads = vec![("W2", 4)],
+                "--beside" => {
+                    options.beside = Some(args.next().context("--beside takes a path")?.into());
+                }
                 _ => options.set(&flag, args.next())?,
             }
         }
@@ -201,9 +216,8 @@ enum Wire {
 }
 
 impl Server {
-    fn router() -> Result<Self> {
-        let router = std::env::current_exe()?.with_file_name("router");
-        let mut child = Command::new(&router)
+    fn router(name: &'static str, router: &Path) -> Result<Self> {
+        let mut child = Command::new(router)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"])
             .stdout(Stdio::piped())
             .spawn()
@@ -212,7 +226,7 @@ impl Server {
         let stdout = child.stdout.take().context("a pipe was asked for")?;
         BufReader::new(stdout).read_line(&mut line)?;
         let address = line.split(['=', ' ']).nth(2).context("no ready line")?.parse()?;
-        Ok(Self { name: "switchboard", child, address, wire: Wire::Switchboard })
+        Ok(Self { name, child, address, wire: Wire::Switchboard })
     }
 
     fn nats() -> Result<Self> {
