@@ -16,6 +16,8 @@ use serde_yaml::Value;
 use switchboard_protocol::{Class, limits};
 
 use crate::policy::{ClassPolicy, Policies};
+use crate::reload::KeyChange;
+use crate::secret::Secret;
 
 /// All that a router can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,11 @@ pub struct Config {
     /// Where operators connect over HTTP.
     #[serde(deserialize_with = "read_admin")]
     pub admin: SocketAddr,
+    /// What operators have to show; without it nobody has to, and only this machine is listened to.
+    #[serde(deserialize_with = "read_admin_token")]
+    pub admin_token: Option<Secret>,
+    /// The names, besides `localhost`, that the admin server is asked by.
+    pub admin_hosts: Vec<String>,
     /// How many threads forward frames; 0 is one for each core.
     pub shards: usize,
     /// Which log lines to write: `info`, or `switchboard_router=debug`.
@@ -221,6 +228,10 @@ impl Config {
                 "is empty: name one address at least, such as 0.0.0.0:2000",
             );
         }
+        if !self.admin.ip().is_loopback() && self.admin_token.is_none() {
+            let rule = "is reached from other machines: set admin_token, or use 127.0.0.1";
+            return wrong("admin", self.admin, rule);
+        }
         if self.name.is_empty() {
             return wrong("name", "\"\"", "is empty: a router needs a name");
         }
@@ -332,6 +343,8 @@ impl Config {
         note("name", self.name != new.name, false);
         note("listen", self.listen != new.listen, false);
         note("admin", self.admin != new.admin, false);
+        note("admin_token", self.admin_token != new.admin_token, true);
+        note("admin_hosts", self.admin_hosts != new.admin_hosts, true);
         note("shards", self.shards != new.shards, false);
         note("log", self.log != new.log, false);
         let services = self.limits.max_services_per_session;
@@ -363,12 +376,14 @@ fn wrong_time(ms: u64) -> Option<&'static str> {
 }
 
 /// What a reload changes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Difference {
     /// Keys that are in force now.
     pub applied: Vec<String>,
     /// Keys that keep their old value until the router starts again.
     pub needs_restart: Vec<String>,
+    /// Each value that differs, where a running router compared them.
+    pub changes: Vec<KeyChange>,
 }
 
 fn wrong<T>(
@@ -385,6 +400,8 @@ impl Default for Config {
             name: "router".to_owned(),
             listen: vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 2000)))],
             admin: SocketAddr::from(([127, 0, 0, 1], 2001)),
+            admin_token: None,
+            admin_hosts: Vec::new(),
             shards: 0,
             log: "info".to_owned(),
             limits: Limits::default(),
@@ -484,6 +501,12 @@ fn read_admin<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error
     let text = String::deserialize(from)?;
     // The parser names the field by itself only while it reads it.
     parse_admin(&text).map_err(|why| serde::de::Error::custom(format_args!("admin: {why}")))
+}
+
+fn read_admin_token<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    let source = Option::<String>::deserialize(from)?;
+    let secret = source.map(Secret::try_from).transpose();
+    secret.map_err(|why| D::Error::custom(format_args!("admin_token: {why}")))
 }
 
 impl TryFrom<String> for Address {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use switchboard_protocol::{Class, Kind, Mode, Reason};
 
+use crate::flows::Flows;
+
 /// Where a frame, or one copy of a broadcast, ended. Each ends in exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -57,6 +59,8 @@ pub struct Counters {
     pub malformed: Counter,
     /// Hellos that were refused, or never came.
     pub handshakes_failed: Counter,
+    /// Who talks to whom.
+    pub flows: Flows,
 }
 
 /// A number that only its own thread adds to.
@@ -135,6 +139,12 @@ impl Bucket {
         }
     }
 
+    /// The class that its frames are for.
+    #[inline]
+    pub fn class(self) -> Option<Class> {
+        Class::of_target(u32::from(self.0) << 21)
+    }
+
     /// Whether it is that of broadcasts.
     #[inline]
     pub const fn is_broadcast(self) -> bool {
@@ -165,6 +175,7 @@ impl Counters {
             pauses: Counter::default(),
             malformed: Counter::default(),
             handshakes_failed: Counter::default(),
+            flows: Flows::default(),
         }
     }
 

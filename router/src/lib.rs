@@ -10,13 +10,13 @@
 //! ```
 //!
 //! - [`daemon`]: starts, reloads, drains and stops a router; [`cli`]: the command line; [`config`]: the
-//!   file; [`policy`]: what it says of a class;
+//!   file; [`policy`]: what it says of a class; [`reload`]: another file, while the router runs;
 //! - `listener`, `shard`, `session`: from an accepted connection to its frames;
 //! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox; [`parking`]: frames that
 //!   wait for an instance;
 //! - [`table`]: who is there, as shards read it; [`registry`]: its only writer, a pure state machine;
 //!   `registrar`: the task around it; `watchdog`: what happens as time passes;
-//! - `counters`, `metrics`, `admin`: what is counted, and where it can be seen.
+//! - `counters`, `flows`, `events`: what is counted, and what happened; `metrics`, `admin`: where it can be seen.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -24,6 +24,8 @@ pub mod cli;
 pub mod config;
 mod counters;
 pub mod daemon;
+mod events;
+mod flows;
 mod forward;
 mod listener;
 mod mailbox;
@@ -32,6 +34,8 @@ pub mod parking;
 pub mod policy;
 mod registrar;
 pub mod registry;
+pub mod reload;
+pub mod secret;
 mod session;
 mod sessions;
 mod shard;

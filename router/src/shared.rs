@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Config, Drain, Heartbeat, Limits};
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::forward::local::Published;
 use crate::parking::lots::Lots;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
+use crate::secret::Secret;
 use crate::sessions::Sessions;
 use crate::shard::Fence;
 use crate::watchdog::Watchdog;
@@ -27,6 +29,7 @@ pub(crate) struct Shared {
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
+    pub events: Arc<Events>,
     pub clock: Clock,
     /// One for each thread that forwards or sends.
     pub counters: Vec<Arc<Counters>>,
@@ -43,6 +46,10 @@ pub(crate) struct Settings {
     /// Where other routers listen.
     pub routers: Vec<String>,
     pub policies: Arc<Policies>,
+    /// What operators have to show.
+    pub admin_token: Option<Secret>,
+    /// The names that the admin server is asked by.
+    pub admin_hosts: Vec<String>,
 }
 
 /// The time in which the router ran: while the machine sleeps or the process is stopped, nobody can be
@@ -76,6 +83,7 @@ impl Shared {
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),
+            events: Arc::default(),
             clock: Clock {
                 start: Instant::now(),
                 seen: AtomicU64::new(0),
@@ -118,6 +126,8 @@ impl Settings {
             drain: config.drain,
             routers: config.routers.clone(),
             policies: Arc::new(config.policies()),
+            admin_token: config.admin_token.clone(),
+            admin_hosts: config.admin_hosts.clone(),
         }
     }
 }

@@ -79,8 +79,8 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
     let cases = [
         (
             "lisen: x\n",
-            "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `shards`, `log`, `limits`, \
-             `heartbeat`, `drain`, `routers`, `default_class`, `classes`",
+            "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `admin_token`, `admin_hosts`, \
+             `shards`, `log`, `limits`, `heartbeat`, `drain`, `routers`, `default_class`, `classes`",
         ),
         (
             "limits: {max_conections: 1}\n",
@@ -150,6 +150,18 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "admin: here\n",
             "admin: `here` is not an address: write an IP address and a port, such as 127.0.0.1:2001",
+        ),
+        (
+            "admin: 0.0.0.0:2001\n",
+            "admin: 0.0.0.0:2001 is reached from other machines: set admin_token, or use 127.0.0.1",
+        ),
+        (
+            "admin_token: hunter2hunter2hunter2\n",
+            "admin_token: a secret does not stand in the configuration: write env:NAME or file:/path",
+        ),
+        (
+            "admin_token: env:SWITCHBOARD_NO_SUCH_VARIABLE\n",
+            "admin_token: env:SWITCHBOARD_NO_SUCH_VARIABLE: there is no such variable, or it is not text",
         ),
     ];
     for (yaml, expected) in cases {
@@ -441,12 +453,12 @@ fn the_admin_server_answers_health_readiness_and_metrics() {
 fn the_admin_server_says_what_it_does_not_have_and_does_not_do() {
     let router = RouterProcess::start();
     let missing = router.http("GET", "/nosuch");
-    assert_eq!(
-        (missing.status, missing.body.as_str()),
-        (404, "there are /healthz, /readyz and /metrics\n")
-    );
+    assert_eq!(missing.status, 404);
+    let detail = missing.json()["detail"].to_string();
+    assert!(detail.contains("there are /healthz, /readyz, /metrics, and /api/v1/"), "{detail}");
     let post = router.http("POST", "/healthz");
-    assert_eq!((post.status, post.body.as_str()), (405, "only GET is answered here\n"));
+    assert_eq!(post.status, 405);
+    assert_eq!(post.json()["detail"], "only GET, HEAD is answered here");
     assert!(post.head.to_ascii_lowercase().contains("allow: get, head"), "{}", post.head);
     let head = router.http("HEAD", "/healthz");
     assert_eq!((head.status, head.body.as_str()), (200, ""));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchboard_protocol::limits::FIXED_HEADER;
-use switchboard_protocol::{Flags, Mode};
+use switchboard_protocol::{Class, Flags, Mode};
 
 use crate::counters::{Bucket, Counters};
 use crate::mailbox::runs::{Run, Runs};
@@ -201,17 +201,21 @@ impl Batch {
     }
 
     /// Hands the runs of every mailbox out, in the order in which the mailboxes came up, and empties
-    /// the batch. With counters, what it holds is counted as received, but for broadcasts, of which it
-    /// holds copies; frames that are picked anew came in before.
+    /// the batch. With counters, what it holds is counted as received from a class, but for broadcasts, of
+    /// which it holds copies; frames that are picked anew came in before.
     pub fn deliver(
         &mut self,
-        counters: Option<&Counters>,
+        counters: Option<(&Counters, Class)>,
         mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs),
     ) {
+        let counters = counters.map(|(counters, class)| (counters, counters.flows.from(class)));
         for entry in &mut self.entries[..self.used] {
-            if let Some(counters) = counters {
+            if let Some((counters, flow)) = counters {
                 for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
                     counters.received(run.bucket, run.frames, run.end - run.start);
+                    if let Some(class) = run.bucket.class() {
+                        flow.add(class, run.frames, run.end - run.start);
+                    }
                 }
             }
             if let Some((mailbox, admission)) = entry.mailbox.take() {

@@ -33,11 +33,13 @@ pub(super) fn offer_batch(
     waker: &Waker,
     local: &mut Local,
 ) {
+    let class = source.class();
     loop {
         let Local { batch, out, .. } = local;
         let counters = (!again).then(|| out.counters.clone());
         let mut refused = Vec::new();
-        batch.deliver(counters.as_deref(), |mailbox, admission, runs| {
+        let counted = counters.as_deref().map(|counters| (counters, class));
+        batch.deliver(counted, |mailbox, admission, runs| {
             let mut round = 0;
             let waiter = Waiter { waker, round: &mut round };
             match mailbox.offer(bytes, runs, admission, waiter, out) {

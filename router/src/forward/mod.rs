@@ -15,7 +15,7 @@ use std::task::Waker;
 use rand::rngs::SmallRng;
 use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
-use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
+use switchboard_protocol::{Class, FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
 use self::batch::Likeness;
 use self::held::{Held, offer_batch};
@@ -34,6 +34,8 @@ pub struct Source {
     pub mailbox: Arc<Mailbox>,
     /// The ids that it may send from.
     pub ids: Vec<ServiceId>,
+    /// How many of its frames were dealt with since its session last noted them.
+    pub frames: u64,
     /// Frames that wait for room in a full mailbox. While there are any, the session reads nothing.
     pub held: Vec<Held>,
     /// Frames of the last batch that were dropped because their source is not one of `ids`.
@@ -78,10 +80,11 @@ pub fn forward(
     local: &mut Local,
 ) -> (usize, Stop) {
     let mut table = local.load_table();
-    let mut at = 0;
+    let (mut at, mut frames) = (0, 0);
     let stop = loop {
         if let Some(end) = place_alike(bytes, at, max_frame, local) {
             at = end;
+            frames += 1;
             continue;
         }
         let header = match FixedHeader::parse(&bytes[at..], max_frame) {
@@ -119,10 +122,12 @@ pub fn forward(
             }
         }
         at = end;
+        frames += 1;
         if local.batch.is_large() {
             break Stop::Turn;
         }
     };
+    source.frames += frames;
     finish(bytes, source, waker, local);
     (at, stop)
 }
@@ -191,7 +196,7 @@ fn place(
     let run = Run { start, end, frames: 1, bucket, flags: header.flags };
     let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
     if header.target_class().is_some_and(|class| local.lots.is_gated(class)) {
-        return place_behind(&frame, bucket, waker, local);
+        return place_behind(&frame, bucket, source, waker, local);
     }
     match pick(table, header, mode, frame.bytes, &mut local.rng) {
         Ok((class, Pick::One(member))) => {
@@ -206,24 +211,32 @@ fn place(
             local.batch.add(target, run);
         }
         Ok((class, _)) => {
-            local.out.counters.received(bucket, 1, end - start);
+            note_received(&frame, bucket, source, local);
             broadcast(&frame, run, Some(source.mailbox.session()), class, local);
         }
-        Err(reason) => return place_nowhere(frame, bucket, reason, table.version(), local),
+        Err(reason) => {
+            return place_nowhere(frame, bucket, reason, source, table.version(), local);
+        }
     }
     Placed::Done
 }
 
 /// Frames of this class wait, and this one goes in behind them.
 #[cold]
-fn place_behind(frame: &Frame<'_>, bucket: Bucket, waker: &Waker, local: &mut Local) -> Placed {
+fn place_behind(
+    frame: &Frame<'_>,
+    bucket: Bucket,
+    source: &Source,
+    waker: &Waker,
+    local: &mut Local,
+) -> Placed {
     let Some(class) = frame.header.target_class() else { return Placed::Done };
     if !local.batch.is_empty() {
         return Placed::Again;
     }
     match local.lots.park_behind(class, frame.bytes, waker) {
         Ok(()) => {
-            local.out.counters.received(bucket, 1, frame.bytes.len());
+            note_received(frame, bucket, source, local);
             local.out.counters.parked(class, 1);
             Placed::Done
         }
@@ -238,6 +251,7 @@ fn place_nowhere(
     frame: Frame<'_>,
     bucket: Bucket,
     reason: Reason,
+    source: &Source,
     version: u64,
     local: &mut Local,
 ) -> Placed {
@@ -256,11 +270,20 @@ fn place_nowhere(
             Err(Refused::Never | Refused::Full) => {}
         }
     }
-    local.out.counters.received(bucket, 1, frame.bytes.len());
+    note_received(&frame, bucket, source, local);
     if !waits {
         local.out.lose(frame, reason);
     }
     Placed::Done
+}
+
+/// Counts a frame that does not go into the batch.
+fn note_received(frame: &Frame<'_>, bucket: Bucket, source: &Source, local: &mut Local) {
+    let bytes = frame.bytes.len();
+    local.out.counters.received(bucket, 1, bytes);
+    if let Some(class) = bucket.class() {
+        local.out.counters.flows.from(source.class()).add(class, 1, bytes);
+    }
 }
 
 /// Notes a frame for every session of a class, but for its sender's unless it asks for an echo. A session
@@ -337,6 +360,11 @@ impl Spoofed {
 }
 
 impl Source {
+    /// The class that its frames count under: that of its first id. Who has none sends nothing.
+    pub fn class(&self) -> Class {
+        self.ids.first().map_or(Class::MIN, |id| id.class())
+    }
+
     /// Whether it may send from this id.
     #[inline]
     pub fn owns(&self, source: u32) -> bool {

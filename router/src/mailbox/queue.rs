@@ -6,7 +6,7 @@ use switchboard_protocol::{Flags, Kind};
 
 use super::outgoing::Outgoing;
 use super::runs::{Frame, Frames, Runs};
-use crate::counters::{Bucket, Outcome, Tally};
+use crate::counters::{Bucket, Tally};
 
 /// A buffer of frames, of which the first bytes may be written already.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl Queue {
             let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) else { continue };
             if written >= frame.bytes.len() {
                 written -= frame.bytes.len();
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                out.delivered(bucket, 1);
                 continue;
             }
             rest.written += std::mem::take(&mut written);
@@ -107,7 +107,7 @@ impl Queue {
     pub fn put_in_front(&mut self, mut taken: Self, out: &mut Outgoing) {
         if taken.is_empty() {
             for (bucket, frames) in std::mem::take(&mut taken.tally).into_iter() {
-                out.counters.ended(bucket, Outcome::Delivered, frames);
+                out.delivered(bucket, frames);
             }
             return out.give_buffer(taken.frames);
         }
@@ -134,7 +134,7 @@ impl Queue {
             keep = frame.at + frame.bytes.len();
             if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
                 self.tally.subtract(bucket, 1);
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                out.delivered(bucket, 1);
             } else {
                 self.control = self.control.saturating_sub(frame.bytes.len());
             }
@@ -201,7 +201,7 @@ impl Queue {
             let Kind::Data(mode) = frame.header.kind else { continue };
             if frame.at + frame.bytes.len() <= self.written {
                 let bucket = Bucket::new(mode, frame.header.target);
-                out.counters.ended(bucket, Outcome::Delivered, 1);
+                out.delivered(bucket, 1);
             } else {
                 lost(frame);
             }
@@ -222,7 +222,7 @@ mod tests {
     use switchboard_protocol::{Frame as WholeFrame, Header, Mode};
 
     use super::*;
-    use crate::counters::Counters;
+    use crate::counters::{Counters, Outcome};
 
     #[derive(Debug, Clone)]
     enum Step {

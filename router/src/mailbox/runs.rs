@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use switchboard_protocol::{FixedHeader, Flags};
 
 use super::outgoing::Outgoing;
-use crate::counters::{Bucket, Outcome};
+use crate::counters::Bucket;
 use crate::stream::WriteHalf;
 
 /// The runs of one mailbox.
@@ -123,7 +123,7 @@ impl Runs {
 
     /// Counts all frames as written.
     pub fn delivered(&self, out: &Outgoing) {
-        self.tally(|bucket, frames| out.counters.ended(bucket, Outcome::Delivered, frames));
+        self.tally(|bucket, frames| out.delivered(bucket, frames));
     }
 
     /// Writes the runs from where they lie. Answers how many bytes the socket took.

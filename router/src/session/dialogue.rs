@@ -105,6 +105,7 @@ impl Session {
             services: hello.services,
             held: 0,
         };
+        self.source.mailbox.badge().introduce(&hello.name, heartbeat_ms);
         self.source.mailbox.set_greeted();
         // The registrar sends Welcome itself: after it, and before anything that the table brings.
         match self.shared.registrar.admit(change, welcome).await {
@@ -156,7 +157,10 @@ impl Session {
                 let new: Vec<ServiceId> = new.copied().collect();
                 self.source.ids.extend(new);
             }
-            Err(refusal) => self.refuse(&refusal, Some(request)),
+            Err(refusal) => {
+                self.note_refused(&refusal);
+                self.refuse(&refusal, Some(request));
+            }
         }
     }
 

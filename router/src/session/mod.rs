@@ -19,8 +19,10 @@ use switchboard_protocol::control::{Control, GoAway, GoAwayReason, LeftReason, R
 use switchboard_protocol::{RefusalCode, ServiceId};
 use tracing::{debug, info, warn};
 
+use crate::events::What;
 use crate::forward::local::Local;
 use crate::forward::{self, Source, again};
+use crate::mailbox::badge::Badge;
 use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Program, Refusal};
 use crate::shared::Shared;
@@ -74,7 +76,7 @@ pub(crate) enum End {
 
 /// Runs a connection from its acceptance to its end.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    let (reader, writer) = match accepted.into_halves() {
+    let (reader, writer, peer) = match accepted.into_halves() {
         Ok(halves) => halves,
         Err(error) => return debug!(%error, "connection failed before it began"),
     };
@@ -89,13 +91,14 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         let _ = tokio::time::timeout(LINGER, turned_away).await;
         return;
     };
-    let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+    let now = shared.clock.now_ms();
+    let mailbox = Arc::new(Mailbox::new(slot, number, writer, Badge::new(peer, now)));
     shared.sessions.seat(&mailbox);
-    mailbox.heard(shared.clock.now_ms());
+    mailbox.heard(now);
     shared.watchdog.expect_hello(&mailbox, &shared);
     let mut session = Session {
         shared,
-        source: Source { mailbox, ids: Vec::new(), held: Vec::new(), spoofed: None },
+        source: Source { mailbox, ids: Vec::new(), frames: 0, held: Vec::new(), spoofed: None },
         reader,
         tail: Vec::new(),
         start: 0,
@@ -243,6 +246,7 @@ impl Session {
             }
             End::NotAdmitted(refusal, _) => {
                 warn!(session, code = %refusal.code, why = %refusal, "not admitted");
+                self.note_refused(refusal);
             }
             End::Replaced => info!(session, "closed: replaced by a newer incarnation"),
             End::Asked(Ending::SlowConsumer) => {
@@ -252,6 +256,14 @@ impl Session {
             End::Asked(Ending::HeartbeatLost) => warn!(session, %ids, "closed: heartbeat lost"),
             End::Asked(ending) => info!(session, %ids, ?ending, "closed"),
         }
+    }
+
+    /// Keeps a refusal for operators to see.
+    fn note_refused(&self, refusal: &Refusal) {
+        let mailbox = &self.source.mailbox;
+        let (session, peer) = (mailbox.session(), mailbox.badge().peer());
+        let (code, text) = (refusal.code, refusal.text.clone());
+        self.shared.events.note(What::Refused { session, peer, code, text });
     }
 
     /// What the peer is told at the end, if there is anything to tell.
@@ -277,6 +289,10 @@ impl Session {
             }
             End::Asked(Ending::SlowConsumer) => come_back(GoAwayReason::SlowConsumer),
             End::Asked(Ending::HeartbeatLost) => come_back(GoAwayReason::HeartbeatLost),
+            End::Asked(Ending::Closed(reconnect_after_ms)) => {
+                let (reason, reconnect_after_ms) = (GoAwayReason::Closed, *reconnect_after_ms);
+                Control::GoAway(GoAway { reason, reconnect_after_ms })
+            }
         })
     }
 
@@ -327,7 +343,9 @@ impl End {
             Self::Replaced => LeftReason::Replaced,
             Self::Asked(Ending::SlowConsumer) => LeftReason::SlowConsumer,
             Self::Asked(Ending::HeartbeatLost) => LeftReason::HeartbeatLost,
-            Self::Asked(Ending::HandshakeTimeout | Ending::Shutdown) => LeftReason::Closed,
+            Self::Asked(Ending::HandshakeTimeout | Ending::Shutdown | Ending::Closed(_)) => {
+                LeftReason::Closed
+            }
         }
     }
 }

@@ -74,6 +74,7 @@ impl Session {
             };
             self.source.mailbox.heard(self.shared.clock.now_ms());
             local.out.counters.reads.increment();
+            self.source.mailbox.badge().read(n);
             let step = if joined {
                 let bytes = &scratch[..start + n];
                 let taken = self.take_in(bytes, cx, local);
@@ -119,6 +120,7 @@ impl Session {
         let max_frame = self.shared.max_frame();
         let (used, stop) =
             forward::forward(&bytes[at..], &mut self.source, max_frame, cx.waker(), local);
+        self.source.mailbox.badge().took_in(std::mem::take(&mut self.source.frames));
         self.shared.watchdog.take_stalls(&mut local.out, &self.shared.clock);
         if let Some(spoofed) = self.source.spoofed.take() {
             let offset = self.offset + spoofed.at as u64;
