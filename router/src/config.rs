@@ -15,7 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 use switchboard_protocol::{Class, limits};
 
-use crate::policy::{ClassPolicy, Policies};
+use crate::caller;
+use crate::policy::{ClassPolicy, Overflow, Policies};
 use crate::reload::KeyChange;
 use crate::secret::Secret;
 
@@ -48,6 +49,8 @@ pub struct Config {
     /// Where other routers listen, as nodes should dial them: `host:port` or `unix:/path`. Nodes are
     /// told of them; this router itself does nothing with them.
     pub routers: Vec<String>,
+    /// Calls that come over HTTP.
+    pub http_calls: HttpCalls,
     /// The policy of classes that `classes` does not name.
     pub default_class: ClassPolicy,
     /// The classes by name.
@@ -99,6 +102,14 @@ pub struct Drain {
     pub timeout_ms: u64,
     /// Nodes are told to come back after a random time up to this, so that they don't all come at once.
     pub reconnect_spread_ms: u32,
+}
+
+/// Calls that come over HTTP, for the classes that take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpCalls {
+    /// The longest body of a call.
+    pub max_body_bytes: usize,
 }
 
 /// A class in the file: its number and its policy, side by side.
@@ -245,6 +256,10 @@ impl Config {
             }
         }
         self.validate_limits()?;
+        if !(1..=MAX_MAX_FRAME as usize).contains(&self.http_calls.max_body_bytes) {
+            let rule = format!("is out of range: 1 to {MAX_MAX_FRAME} bytes");
+            return wrong("http_calls.max_body_bytes", self.http_calls.max_body_bytes, rule);
+        }
         self.validate_policy("default_class", &self.default_class)?;
         let mut seen: BTreeMap<u8, &str> = BTreeMap::new();
         for (name, class) in &self.classes {
@@ -260,6 +275,15 @@ impl Config {
             }
             if let Some(other) = seen.insert(class.id, name) {
                 return wrong(&format!("{key}.id"), class.id, format!("is taken by `{other}`"));
+            }
+            let is_callers = class.id == caller::CLASS || name == caller::CLASS_NAME;
+            if is_callers && self.takes_http_calls() {
+                let rule = format!(
+                    "is the router's own while a class has http_calls: it calls as {} ({})",
+                    caller::CLASS_NAME,
+                    caller::CLASS
+                );
+                return wrong("classes", format!("`{name}`"), rule);
             }
             self.validate_policy(&key, &class.policy)?;
         }
@@ -316,6 +340,11 @@ impl Config {
         Ok(())
     }
 
+    /// Whether any class takes calls over HTTP.
+    fn takes_http_calls(&self) -> bool {
+        self.default_class.http_calls || self.classes.values().any(|class| class.policy.http_calls)
+    }
+
     /// The policies of all classes.
     #[must_use]
     pub fn policies(&self) -> Policies {
@@ -325,6 +354,13 @@ impl Config {
                 policies.classes.insert(id, class.policy.clone());
                 policies.names.insert(id, name.clone());
             }
+        }
+        if self.takes_http_calls() {
+            // Nobody who answers is held up because the router does not come to reading.
+            let (overflow, high_water_bytes) = (Overflow::DropNew, CALLER_HIGH_WATER);
+            let policy = ClassPolicy { overflow, high_water_bytes, ..ClassPolicy::default() };
+            policies.classes.insert(Class::of(caller::CLASS), policy);
+            policies.names.insert(Class::of(caller::CLASS), caller::CLASS_NAME.to_owned());
         }
         policies
     }
@@ -354,6 +390,7 @@ impl Config {
         note("limits", self.limits != live, true);
         note("heartbeat", self.heartbeat != new.heartbeat, true);
         note("drain", self.drain != new.drain, true);
+        note("http_calls", self.http_calls != new.http_calls, true);
         note("routers", self.routers != new.routers, true);
         note("default_class", self.default_class != new.default_class, true);
         for (name, class) in &new.classes {
@@ -407,6 +444,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             drain: Drain::default(),
+            http_calls: HttpCalls::default(),
             routers: Vec::new(),
             default_class: ClassPolicy::default(),
             classes: BTreeMap::new(),
@@ -451,6 +489,12 @@ impl Heartbeat {
 impl Default for Drain {
     fn default() -> Self {
         Self { timeout_ms: 10_000, reconnect_spread_ms: 1_000 }
+    }
+}
+
+impl Default for HttpCalls {
+    fn default() -> Self {
+        Self { max_body_bytes: 1 << 20 }
     }
 }
 
@@ -531,6 +575,8 @@ impl fmt::Display for Address {
     }
 }
 
+/// How many bytes of answers may wait for the router itself.
+const CALLER_HIGH_WATER: usize = 64 << 20;
 const MAX_SHARDS: usize = 256;
 const MAX_SLOTS: u32 = 1 << 20;
 const MAX_PARK_MS: u64 = 3_600_000;
@@ -539,7 +585,7 @@ const MAX_MAX_FRAME: u32 = 1 << 30;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HashPolicy, MasterPolicy, Overflow};
+    use crate::policy::{HashPolicy, MasterPolicy};
 
     const EXAMPLE: &str = include_str!("../../router.example.yaml");
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
+use crate::caller::Caller;
 use crate::config::{Address, Config, ConfigError, Difference};
 use crate::counters::Counters;
 use crate::events::What;
@@ -128,8 +129,14 @@ impl Router {
         }
         let reloader = Arc::new(Reloader::new(config, source, shared.clone()));
         let (leave, _) = watch::channel(false);
-        let office =
-            Admin::new(shared.clone(), reloader.clone(), listen.clone(), admin, leave.clone());
+        let office = Admin::new(
+            shared.clone(),
+            reloader.clone(),
+            listen.clone(),
+            admin,
+            leave.clone(),
+            Caller::new(dealer),
+        );
         threads.push(admin::start(admin_listener, office, stopped)?);
         Ok(Self {
             shared,

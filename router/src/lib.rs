@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod caller;
 pub mod cli;
 pub mod config;
 mod counters;

@@ -67,7 +67,9 @@ impl Reloader {
         let mut difference = config.difference(&new);
         difference.changes = changes(&config, &new, &difference.needs_restart);
         // What needs a restart keeps its old value, and goes on being reported as different.
-        let Config { limits, heartbeat, drain, routers, default_class, classes, .. } = new;
+        let Config {
+            limits, heartbeat, drain, routers, default_class, classes, http_calls, ..
+        } = new;
         let (admin_token, admin_hosts) = (new.admin_token, new.admin_hosts);
         let max_services_per_session = config.limits.max_services_per_session;
         let limits = Limits { max_services_per_session, ..limits };
@@ -80,6 +82,7 @@ impl Reloader {
             classes,
             admin_token,
             admin_hosts,
+            http_calls,
             ..config
         };
         // With the old address of the admin server the new token has to be right too.

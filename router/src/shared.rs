@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Drain, Heartbeat, Limits};
+use crate::config::{Config, Drain, Heartbeat, HttpCalls, Limits};
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::forward::local::Published;
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     /// Where other routers listen.
     pub routers: Vec<String>,
     pub policies: Arc<Policies>,
+    pub http_calls: HttpCalls,
     /// What operators have to show.
     pub admin_token: Option<Secret>,
     /// The names that the admin server is asked by.
@@ -126,6 +127,7 @@ impl Settings {
             drain: config.drain,
             routers: config.routers.clone(),
             policies: Arc::new(config.policies()),
+            http_calls: config.http_calls,
             admin_token: config.admin_token.clone(),
             admin_hosts: config.admin_hosts.clone(),
         }

@@ -80,7 +80,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "lisen: x\n",
             "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `admin_token`, `admin_hosts`, \
-             `shards`, `log`, `limits`, `heartbeat`, `drain`, `routers`, `default_class`, `classes`",
+             `shards`, `log`, `limits`, `heartbeat`, `drain`, `routers`, `http_calls`, `default_class`, `classes`",
         ),
         (
             "limits: {max_conections: 1}\n",
@@ -90,7 +90,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "classes: {a: {id: 5, overflw: pause}}\n",
             "classes.a: unknown field `overflw`, expected one of `hash`, `slots`, `walk`, `master`, `overflow`, \
-             `high_water_bytes`, `stall_timeout_ms`, `park_ms`, `park_bytes`",
+             `high_water_bytes`, `stall_timeout_ms`, `park_ms`, `park_bytes`, `http_calls`",
         ),
         (
             "classes: {a: {id: 5, overflow: sometimes}}\n",
@@ -455,7 +455,7 @@ fn the_admin_server_says_what_it_does_not_have_and_does_not_do() {
     let missing = router.http("GET", "/nosuch");
     assert_eq!(missing.status, 404);
     let detail = missing.json()["detail"].to_string();
-    assert!(detail.contains("there are /healthz, /readyz, /metrics, and /api/v1/"), "{detail}");
+    assert!(detail.contains("there are /healthz, /readyz, /metrics, /call/"), "{detail}");
     let post = router.http("POST", "/healthz");
     assert_eq!(post.status, 405);
     assert_eq!(post.json()["detail"], "only GET, HEAD is answered here");

@@ -4,14 +4,18 @@
 //! - [`server`]: connections, and who has to make room when there are too many;
 //! - [`routes`]: from a path and a method to one function below; [`query`], [`body`], [`answer`], [`problem`]: what
 //!   these are asked with, and answer with; [`access`]: who may ask;
-//! - `classes`, `sessions`, `status`, `history`: what is read; `actions`: what is done.
+//! - `classes`, `sessions`, `status`, `history`: what is read; `actions`: what is done;
+//! - `call`: a call over HTTP; `payload`, `base64`: what it says, in JSON and in MessagePack.
 
 mod access;
 mod actions;
 mod answer;
+mod base64;
 mod body;
+mod call;
 mod classes;
 mod history;
+mod payload;
 mod problem;
 mod query;
 mod routes;
@@ -28,6 +32,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use self::sessions::Rates;
+use crate::caller::Caller;
 use crate::config::Address;
 use crate::reload::Reloader;
 use crate::shared::Shared;
@@ -43,6 +48,7 @@ pub(crate) struct Admin {
     address: SocketAddr,
     /// Says that the router shall leave, to whoever runs it.
     leave: watch::Sender<bool>,
+    caller: Caller,
     rates: Rates,
 }
 
@@ -54,8 +60,9 @@ impl Admin {
         listen: Vec<Address>,
         address: SocketAddr,
         leave: watch::Sender<bool>,
+        caller: Caller,
     ) -> Self {
-        Self { shared, reloader, listen, address, leave, rates: Rates::default() }
+        Self { shared, reloader, listen, address, leave, caller, rates: Rates::default() }
     }
 }
 

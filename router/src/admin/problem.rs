@@ -14,7 +14,9 @@ pub(super) struct Problem {
     error: &'static str,
     /// For people: what was wrong, and what would be right.
     detail: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What somebody else calls it.
+    code: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -24,12 +26,14 @@ struct Document<'a> {
     status: u16,
     detail: &'a str,
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
 }
 
 impl Problem {
     /// A problem of any kind.
     pub(super) fn new(status: StatusCode, error: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, error, detail: detail.into(), header: None }
+        Self { status, error, detail: detail.into(), header: None, code: None }
     }
 
     /// The request can't be meant as it is.
@@ -65,13 +69,18 @@ impl Problem {
         self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// With a word of whoever found it: the callee's, or the reason of a frame that came back.
+    pub(super) fn and_code(self, code: String) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
     fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+        Self { header: Some(Box::new((name, value))), ..self }
     }
 
     /// As the answer to a request.
     pub(super) fn into_answer(self) -> Answer {
-        let Self { status, error, detail, header } = self;
+        let Self { status, error, detail, header, code } = self;
         let title = status.canonical_reason().unwrap_or("Error");
         let document = Document {
             r#type: "about:blank",
@@ -79,10 +88,11 @@ impl Problem {
             status: status.as_u16(),
             detail: &detail,
             error,
+            code: code.as_deref(),
         };
         let mut answer = json_as("application/problem+json", &document);
         *answer.status_mut() = status;
-        answer.headers_mut().extend(header);
+        answer.headers_mut().extend(header.map(|header| *header));
         answer
     }
 }

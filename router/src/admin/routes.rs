@@ -7,7 +7,7 @@ use hyper::{Request, StatusCode};
 use super::answer::{Answer, Answered, text, whole};
 use super::problem::Problem;
 use super::query::unescape;
-use super::{Admin, access, actions, classes, history, sessions, status};
+use super::{Admin, access, actions, call, classes, history, sessions, status};
 use crate::metrics;
 
 /// What can be asked for.
@@ -27,6 +27,7 @@ enum Route {
     Reload,
     Disconnect(String),
     Master(String),
+    Call { class: String, method: String },
 }
 
 /// Answers one request.
@@ -64,6 +65,9 @@ async fn respond(request: Request<Incoming>, admin: &Admin) -> Answered {
         Route::Drain => actions::drain(query, &body, admin),
         Route::Reload => actions::reload(query, body, admin).await,
         Route::Disconnect(number) => actions::disconnect(&number, query, &body, admin),
+        Route::Call { class, method } => {
+            call::call(&class, &method, query, &parts.headers, body, admin).await
+        }
         Route::Master(name) => actions::appoint(&name, query, &parts.headers, body, admin).await,
     }
 }
@@ -89,6 +93,9 @@ impl Route {
             ["api", "v1", "sessions", number, "disconnect"] => {
                 Self::Disconnect((*number).to_owned())
             }
+            ["call", class, method] => {
+                Self::Call { class: (*class).to_owned(), method: (*method).to_owned() }
+            }
             ["api", "v1", "classes", name, "master"] => Self::Master((*name).to_owned()),
             _ => return Err(Problem::not_found(EXISTS)),
         })
@@ -97,7 +104,11 @@ impl Route {
     /// The methods that it takes.
     fn allowed(&self) -> &'static str {
         match self {
-            Self::Drain | Self::Reload | Self::Disconnect(_) | Self::Master(_) => "POST",
+            Self::Drain
+            | Self::Reload
+            | Self::Disconnect(_)
+            | Self::Master(_)
+            | Self::Call { .. } => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -111,5 +122,5 @@ fn metrics_page(admin: &Admin) -> Answered {
     Ok(whole(StatusCode::OK, prometheus::TEXT_FORMAT, Bytes::from(page)))
 }
 
-const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, and /api/v1/ with classes, \
+const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, /call/{class}/{method}, and /api/v1/ with classes, \
                       sessions, routers, config, events, drain and reload";
