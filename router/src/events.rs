@@ -72,6 +72,11 @@ impl Events {
         }
     }
 
+    /// How many there ever were: the number of the last.
+    pub(crate) fn count(&self) -> u64 {
+        self.lock().count
+    }
+
     /// Those behind this number that are still known, oldest first.
     pub(crate) fn since(&self, number: u64) -> Vec<Event> {
         let ring = self.lock();

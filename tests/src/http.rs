@@ -161,7 +161,6 @@ impl Events {
     ///
     /// # Panics
     /// If none comes in time.
-    #[must_use]
     #[track_caller]
     pub fn next_json(&mut self) -> serde_json::Value {
         loop {

@@ -20,7 +20,7 @@ type Table = ClassTable<Arc<Mailbox>>;
 
 /// A class in the list, and at the top of its own page.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(super) struct Row {
     class: u8,
     name: String,
     instances: u32,
@@ -84,6 +84,12 @@ struct Instance<'a> {
 /// All classes that have a name, or had an instance.
 pub(super) fn list(query: &str, admin: &Admin) -> Answered {
     Query::read(query, &[])?;
+    let classes = rows(admin).into_iter().map(|(_, row)| row).collect();
+    Ok(json(&List { classes }))
+}
+
+/// All classes that have a name, or had an instance, by their numbers.
+pub(super) fn rows(admin: &Admin) -> Vec<(Class, Row)> {
     let policies = admin.shared.settings.load().policies.clone();
     let table = admin.shared.published.load_full();
     let lots = occupancy(admin);
@@ -91,8 +97,8 @@ pub(super) fn list(query: &str, admin: &Admin) -> Answered {
     let mut classes: Vec<Class> = policies.names.keys().copied().chain(seen).collect();
     classes.sort_unstable();
     classes.dedup();
-    let row = |class: Class| row(class, table.class(class), &policies, &lots);
-    Ok(json(&List { classes: classes.into_iter().map(row).collect() }))
+    let row = |class: Class| (class, row(class, table.class(class), &policies, &lots));
+    classes.into_iter().map(row).collect()
 }
 
 /// One class, by name or number.

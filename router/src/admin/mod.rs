@@ -4,7 +4,8 @@
 //! - [`server`]: connections, and who has to make room when there are too many;
 //! - [`routes`]: from a path and a method to one function below; [`query`], [`body`], [`answer`], [`problem`]: what
 //!   these are asked with, and answer with; [`access`]: who may ask;
-//! - `classes`, `sessions`, `status`, `history`: what is read; `actions`: what is done;
+//! - `classes`, `sessions`, `status`, `history`: what is read; `stream`, `summary`: what is told
+//!   unasked; `actions`: what is done;
 //! - `call`: a call over HTTP; `payload`, `base64`: what it says, in JSON and in MessagePack.
 
 mod access;
@@ -22,6 +23,8 @@ mod routes;
 mod server;
 mod sessions;
 mod status;
+mod stream;
+mod summary;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +35,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use self::sessions::Rates;
+use self::stream::Listeners;
 use crate::caller::Caller;
 use crate::config::Address;
 use crate::reload::Reloader;
@@ -50,6 +54,7 @@ pub(crate) struct Admin {
     leave: watch::Sender<bool>,
     caller: Caller,
     rates: Rates,
+    listeners: Listeners,
 }
 
 impl Admin {
@@ -62,7 +67,16 @@ impl Admin {
         leave: watch::Sender<bool>,
         caller: Caller,
     ) -> Self {
-        Self { shared, reloader, listen, address, leave, caller, rates: Rates::default() }
+        Self {
+            shared,
+            reloader,
+            listen,
+            address,
+            leave,
+            caller,
+            rates: Rates::default(),
+            listeners: Listeners::default(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! From a path and a method to the one function that answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -7,7 +9,7 @@ use hyper::{Request, StatusCode};
 use super::answer::{Answer, Answered, text, whole};
 use super::problem::Problem;
 use super::query::unescape;
-use super::{Admin, access, actions, call, classes, history, sessions, status};
+use super::{Admin, access, actions, call, classes, history, sessions, status, stream};
 use crate::metrics;
 
 /// What can be asked for.
@@ -23,6 +25,7 @@ enum Route {
     Routers,
     Config,
     Events,
+    Stream,
     Drain,
     Reload,
     Disconnect(String),
@@ -31,11 +34,11 @@ enum Route {
 }
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Answer {
+pub(super) async fn answer(request: Request<Incoming>, admin: &Arc<Admin>) -> Answer {
     respond(request, admin).await.unwrap_or_else(Problem::into_answer)
 }
 
-async fn respond(request: Request<Incoming>, admin: &Admin) -> Answered {
+async fn respond(request: Request<Incoming>, admin: &Arc<Admin>) -> Answered {
     let (parts, body) = request.into_parts();
     let route = Route::find(parts.uri.path());
     // Whoever wants to know whether the router lives may always ask.
@@ -62,6 +65,7 @@ async fn respond(request: Request<Incoming>, admin: &Admin) -> Answered {
         Route::Routers => status::routers(query, admin),
         Route::Config => status::config(query, admin),
         Route::Events => history::list(query, admin),
+        Route::Stream => stream::listen(query, admin),
         Route::Drain => actions::drain(query, &body, admin),
         Route::Reload => actions::reload(query, body, admin).await,
         Route::Disconnect(number) => actions::disconnect(&number, query, &body, admin),
@@ -88,6 +92,7 @@ impl Route {
             ["api", "v1", "routers"] => Self::Routers,
             ["api", "v1", "config"] => Self::Config,
             ["api", "v1", "events"] => Self::Events,
+            ["api", "v1", "stream"] => Self::Stream,
             ["api", "v1", "drain"] => Self::Drain,
             ["api", "v1", "reload"] => Self::Reload,
             ["api", "v1", "sessions", number, "disconnect"] => {
@@ -109,6 +114,8 @@ impl Route {
             | Self::Disconnect(_)
             | Self::Master(_)
             | Self::Call { .. } => "POST",
+            // It has no end, and so no length.
+            Self::Stream => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -122,5 +129,5 @@ fn metrics_page(admin: &Admin) -> Answered {
     Ok(whole(StatusCode::OK, prometheus::TEXT_FORMAT, Bytes::from(page)))
 }
 
-const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, /call/{class}/{method}, and /api/v1/ with classes, \
-                      sessions, routers, config, events, drain and reload";
+const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, /call/{class}/{method}, and \
+                      /api/v1/ with classes, sessions, routers, config, events, stream, drain and reload";

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -70,7 +71,10 @@ async fn serve(stream: TcpStream, taken: Taken, admin: Arc<Admin>) {
     let answer = service_fn(async |request: Request<Incoming>| {
         taken.begin();
         let answer = routes::answer(request, &admin).await;
-        taken.end();
+        // A stream keeps its seat for as long as it goes on.
+        if matches!(answer.body(), Either::Left(_)) {
+            taken.end();
+        }
         Ok::<_, Infallible>(answer)
     });
     let connection = http1::Builder::new()

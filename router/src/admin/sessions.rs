@@ -223,6 +223,11 @@ impl Sample {
 }
 
 impl Look {
+    /// No rates at all.
+    pub(super) fn nothing() -> Self {
+        Self(None)
+    }
+
     /// A session's frames in a thousand seconds; one that was not there then has none yet.
     fn milli(&self, mailbox: &Mailbox) -> Option<u64> {
         let (before, seconds) = self.0.as_ref()?;
