@@ -26,6 +26,7 @@ enum Route {
     Config,
     Events,
     Stream,
+    Description,
     Drain,
     Reload,
     Disconnect(String),
@@ -58,6 +59,7 @@ async fn respond(request: Request<Incoming>, admin: &Arc<Admin>) -> Answered {
         }
         Route::Readyz => Ok(text(StatusCode::OK, "ready\n")),
         Route::Metrics => metrics_page(admin),
+        Route::Description => status::description(query),
         Route::Classes => classes::list(query, admin),
         Route::Class(name) => classes::one(&name, query, admin),
         Route::Sessions => sessions::list(query, admin).await,
@@ -92,6 +94,7 @@ impl Route {
             ["api", "v1", "routers"] => Self::Routers,
             ["api", "v1", "config"] => Self::Config,
             ["api", "v1", "events"] => Self::Events,
+            ["api", "v1", "openapi.yaml"] => Self::Description,
             ["api", "v1", "stream"] => Self::Stream,
             ["api", "v1", "drain"] => Self::Drain,
             ["api", "v1", "reload"] => Self::Reload,
@@ -130,4 +133,5 @@ fn metrics_page(admin: &Admin) -> Answered {
 }
 
 const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, /call/{class}/{method}, and \
-                      /api/v1/ with classes, sessions, routers, config, events, stream, drain and reload";
+                      /api/v1/ with classes, sessions, routers, config, events, stream, openapi.yaml, drain and \
+                      reload";
