@@ -135,3 +135,15 @@ fn the_description_that_is_served_is_the_one_that_is_kept() {
     assert_eq!((served.status, served.header("content-type")), (200, Some("application/yaml")));
     assert_eq!(served.body, include_str!("../../docs/openapi.yaml"));
 }
+
+#[test]
+fn every_path_of_the_description_stands_in_the_prose() {
+    let description = include_str!("../../docs/openapi.yaml").lines();
+    let paths = description.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'));
+    let paths: Vec<&str> = paths.filter(|path| path.starts_with('/')).collect();
+    assert!(paths.len() > 10, "{paths:?}");
+    let prose = include_str!("../../docs/admin.md");
+    for path in paths {
+        assert!(prose.contains(&format!("`{path}`")), "{path}");
+    }
+}
