@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Address, Config, ConfigError};
 use crate::daemon::{Router, StartError};
+use crate::reload::{ReloadError, Source};
 
 /// Switchboard's router: forwards frames between the services that connect to it.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "router", version)]
 pub struct Options {
     /// Where nodes connect: IP:PORT or unix:/path; repeat for more [default: 0.0.0.0:2000]
@@ -69,7 +70,11 @@ pub fn run(options: Options) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .init();
-    let router = match Router::start(config) {
+    let source = options.config.is_some().then(|| {
+        let options = options.clone();
+        Box::new(move || options.config()) as Source
+    });
+    let router = match Router::start_with(config, source) {
         Ok(router) => router,
         Err(mistake @ (StartError::Config(_) | StartError::Bind { .. })) => return fail(&mistake),
         Err(error) => {
@@ -77,7 +82,7 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    serve(router, &options)
+    serve(router)
 }
 
 impl Options {
@@ -107,7 +112,7 @@ impl Options {
     }
 }
 
-fn serve(mut router: Router, options: &Options) -> ExitCode {
+fn serve(router: Router) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -134,6 +139,8 @@ fn serve(mut router: Router, options: &Options) -> ExitCode {
         let listen: Vec<String> = router.listen().iter().map(Address::to_string).collect();
         let ready = format!("ready listen={} admin={}\n", listen.join(","), router.admin());
         info!(listen = listen.join(","), admin = %router.admin(), "ready");
+        // ORDER: who has read that the router is ready may ask it to leave.
+        let mut asked = router.leave_requests();
         if say(&ready) != ExitCode::SUCCESS {
             warn!("standard output is closed; nobody was told that the router is ready");
         }
@@ -141,7 +148,9 @@ fn serve(mut router: Router, options: &Options) -> ExitCode {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&mut router, options),
+                // The sender lives as long as the router does.
+                _ = asked.wait_for(|asked| *asked) => break,
+                _ = hangup.recv() => reload(&router).await,
             }
         }
         leave(router, &mut terminate, &mut interrupt).await
@@ -171,17 +180,10 @@ fn now() -> ExitCode {
     std::process::exit(130)
 }
 
-fn reload(router: &mut Router, options: &Options) {
-    if options.config.is_none() {
-        return warn!("SIGHUP: nothing to reload: the router was started without --config");
-    }
-    match router.reload(|| options.config()) {
-        Ok(difference) => info!(
-            applied = difference.applied.join(", "),
-            needs_restart = difference.needs_restart.join(", "),
-            "reloaded"
-        ),
-        Err(mistake) => error!(%mistake, "not reloaded: the old configuration stays in force"),
+/// What came of it is in the log.
+async fn reload(router: &Router) {
+    if let Err(nothing @ ReloadError::NoSource) = router.reload().await {
+        warn!("SIGHUP: {nothing}");
     }
 }
 

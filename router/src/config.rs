@@ -15,7 +15,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 use switchboard_protocol::{Class, limits};
 
-use crate::policy::{ClassPolicy, Policies};
+use crate::caller;
+use crate::policy::{ClassPolicy, Overflow, Policies};
+use crate::reload::KeyChange;
+use crate::secret::{self, Secret};
 use crate::tokens::{self, Token};
 
 /// All that a router can be told.
@@ -29,6 +32,11 @@ pub struct Config {
     /// Where operators connect over HTTP.
     #[serde(deserialize_with = "read_admin")]
     pub admin: SocketAddr,
+    /// What operators have to show; without it nobody has to, and only this machine is listened to.
+    #[serde(deserialize_with = "read_admin_token")]
+    pub admin_token: Option<Secret>,
+    /// The names, besides `localhost`, that the admin server is asked by.
+    pub admin_hosts: Vec<String>,
     /// How many threads forward frames; 0 is one for each core.
     pub shards: usize,
     /// Which log lines to write: `info`, or `switchboard_router=debug`.
@@ -45,6 +53,8 @@ pub struct Config {
     /// What nodes show to be let in, and what each lets them register; while there is none, none is asked for.
     #[serde(deserialize_with = "tokens::read")]
     pub tokens: Vec<Token>,
+    /// Calls that come over HTTP.
+    pub http_calls: HttpCalls,
     /// The policy of classes that `classes` does not name.
     pub default_class: ClassPolicy,
     /// The classes by name.
@@ -96,6 +106,14 @@ pub struct Drain {
     pub timeout_ms: u64,
     /// Nodes are told to come back after a random time up to this, so that they don't all come at once.
     pub reconnect_spread_ms: u32,
+}
+
+/// Calls that come over HTTP, for the classes that take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpCalls {
+    /// The longest body of a call.
+    pub max_body_bytes: usize,
 }
 
 /// A class in the file: its number and its policy, side by side.
@@ -232,6 +250,14 @@ impl Config {
                 "is empty: name one address at least, such as 0.0.0.0:2000",
             );
         }
+        if !self.admin.ip().is_loopback() && self.admin_token.is_none() {
+            let rule = "is reached from other machines: set admin_token, or use 127.0.0.1";
+            return wrong("admin", self.admin, rule);
+        }
+        if let Some(token) = &self.admin_token {
+            token.validate("admin_token", LEAST_ADMIN_TOKEN)?;
+            token.validate_for_header("admin_token")?;
+        }
         if self.name.is_empty() {
             return wrong("name", "\"\"", "is empty: a router needs a name");
         }
@@ -245,6 +271,10 @@ impl Config {
             }
         }
         self.validate_limits()?;
+        if !(1..=MAX_MAX_FRAME as usize).contains(&self.http_calls.max_body_bytes) {
+            let rule = format!("is out of range: 1 to {MAX_MAX_FRAME} bytes");
+            return wrong("http_calls.max_body_bytes", self.http_calls.max_body_bytes, rule);
+        }
         self.validate_policy("default_class", &self.default_class)?;
         let mut seen: BTreeMap<u8, &str> = BTreeMap::new();
         for (name, class) in &self.classes {
@@ -260,6 +290,15 @@ impl Config {
             }
             if let Some(other) = seen.insert(class.id, name) {
                 return wrong(&format!("{key}.id"), class.id, format!("is taken by `{other}`"));
+            }
+            let is_callers = class.id == caller::CLASS || name == caller::CLASS_NAME;
+            if is_callers && self.takes_http_calls() {
+                let rule = format!(
+                    "is the router's own while a class has http_calls: it calls as {} ({})",
+                    caller::CLASS_NAME,
+                    caller::CLASS
+                );
+                return wrong("classes", format!("`{name}`"), rule);
             }
             self.validate_policy(&key, &class.policy)?;
         }
@@ -316,6 +355,11 @@ impl Config {
         Ok(())
     }
 
+    /// Whether any class takes calls over HTTP.
+    fn takes_http_calls(&self) -> bool {
+        self.default_class.http_calls || self.classes.values().any(|class| class.policy.http_calls)
+    }
+
     /// The policies of all classes.
     #[must_use]
     pub fn policies(&self) -> Policies {
@@ -325,6 +369,13 @@ impl Config {
                 policies.classes.insert(id, class.policy.clone());
                 policies.names.insert(id, name.clone());
             }
+        }
+        if self.takes_http_calls() {
+            // Nobody who answers is held up because the router does not come to reading.
+            let (overflow, high_water_bytes) = (Overflow::DropNew, CALLER_HIGH_WATER);
+            let policy = ClassPolicy { overflow, high_water_bytes, ..ClassPolicy::default() };
+            policies.classes.insert(Class::of(caller::CLASS), policy);
+            policies.names.insert(Class::of(caller::CLASS), caller::CLASS_NAME.to_owned());
         }
         policies
     }
@@ -343,6 +394,8 @@ impl Config {
         note("name", self.name != new.name, false);
         note("listen", self.listen != new.listen, false);
         note("admin", self.admin != new.admin, false);
+        note("admin_token", self.admin_token != new.admin_token, true);
+        note("admin_hosts", self.admin_hosts != new.admin_hosts, true);
         note("shards", self.shards != new.shards, false);
         note("log", self.log != new.log, false);
         let services = self.limits.max_services_per_session;
@@ -352,6 +405,7 @@ impl Config {
         note("limits", self.limits != live, true);
         note("heartbeat", self.heartbeat != new.heartbeat, true);
         note("drain", self.drain != new.drain, true);
+        note("http_calls", self.http_calls != new.http_calls, true);
         note("routers", self.routers != new.routers, true);
         note("tokens", self.tokens != new.tokens, true);
         note("default_class", self.default_class != new.default_class, true);
@@ -375,12 +429,14 @@ fn wrong_time(ms: u64) -> Option<&'static str> {
 }
 
 /// What a reload changes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Difference {
     /// Keys that are in force now.
     pub applied: Vec<String>,
     /// Keys that keep their old value until the router starts again.
     pub needs_restart: Vec<String>,
+    /// Each value that differs, where a running router compared them.
+    pub changes: Vec<KeyChange>,
 }
 
 pub(crate) fn wrong<T>(
@@ -397,11 +453,14 @@ impl Default for Config {
             name: "router".to_owned(),
             listen: vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 2000)))],
             admin: SocketAddr::from(([127, 0, 0, 1], 2001)),
+            admin_token: None,
+            admin_hosts: Vec::new(),
             shards: 0,
             log: "info".to_owned(),
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             drain: Drain::default(),
+            http_calls: HttpCalls::default(),
             routers: Vec::new(),
             tokens: Vec::new(),
             default_class: ClassPolicy::default(),
@@ -447,6 +506,12 @@ impl Heartbeat {
 impl Default for Drain {
     fn default() -> Self {
         Self { timeout_ms: 10_000, reconnect_spread_ms: 1_000 }
+    }
+}
+
+impl Default for HttpCalls {
+    fn default() -> Self {
+        Self { max_body_bytes: 1 << 20 }
     }
 }
 
@@ -499,6 +564,17 @@ fn read_admin<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error
     parse_admin(&text).map_err(|why| serde::de::Error::custom(format_args!("admin: {why}")))
 }
 
+fn read_admin_token<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    let secret = match Value::deserialize(from)? {
+        Value::Null => return Ok(None),
+        Value::Mapping(fields) => Secret::read("admin_token", fields, &secret::FIELDS),
+        // It is not repeated, as it may be the token.
+        _ => Err("admin_token: is not where a secret stands: write {env: NAME} or {file: /path}"
+            .to_owned()),
+    };
+    secret.map(Some).map_err(D::Error::custom)
+}
+
 impl TryFrom<String> for Address {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
@@ -521,6 +597,10 @@ impl fmt::Display for Address {
     }
 }
 
+/// How many bytes of answers may wait for the router itself.
+const CALLER_HIGH_WATER: usize = 64 << 20;
+/// What is shorter can be guessed, by whoever can ask as often as they like.
+const LEAST_ADMIN_TOKEN: usize = 16;
 const MAX_SHARDS: usize = 256;
 const MAX_SLOTS: u32 = 1 << 20;
 const MAX_PARK_MS: u64 = 3_600_000;
@@ -529,7 +609,7 @@ const MAX_MAX_FRAME: u32 = 1 << 30;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HashPolicy, MasterPolicy, Overflow};
+    use crate::policy::{HashPolicy, MasterPolicy};
 
     const EXAMPLE: &str = include_str!("../../router.example.yaml");
 

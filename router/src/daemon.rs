@@ -12,26 +12,31 @@ use switchboard_protocol::control::{Control, GoAway, GoAwayReason};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::admin::{self, Admin};
+use crate::caller::Caller;
 use crate::config::{Address, Config, ConfigError, Difference};
 use crate::counters::Counters;
+use crate::events::What;
 use crate::forward::local::{Local, Published};
 use crate::listener::{self, Dealer, Listener};
 use crate::mailbox::Ending;
 use crate::parking::lots::Lots;
 use crate::registrar::{self, Registrar};
-use crate::registry::{Change, Registry};
+use crate::registry::Registry;
+use crate::reload::{ReloadError, Reloader, Source};
 use crate::shard::{self, Fence};
 use crate::shared::Shared;
-use crate::{admin, watchdog};
+use crate::watchdog;
 
 /// A running router. It stops when it is dropped; [`Router::drain`] lets its nodes leave first.
 #[derive(Debug)]
 pub struct Router {
-    config: Config,
     shared: Arc<Shared>,
+    reloader: Arc<Reloader>,
     control: tokio::runtime::Handle,
     listen: Vec<Address>,
     admin: SocketAddr,
+    leave: watch::Sender<bool>,
     accepting: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
@@ -61,13 +66,19 @@ pub enum StartError {
 impl Router {
     /// Starts a router. When this returns, it accepts connections.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// Starts a router that can be told to read its configuration again.
+    pub fn start_with(config: Config, source: Option<Source>) -> Result<Self, StartError> {
         config.validate()?;
         let listeners: Vec<Listener> =
             config.listen.iter().map(bind_nodes).collect::<Result<_, _>>()?;
         let admin_listener = listener::bind_tcp(config.admin).map_err(|error| {
             StartError::Bind { key: "admin", address: config.admin.to_string(), error }
         })?;
-        let listen = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
+        let listen: Vec<Address> =
+            listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
         let admin = admin_listener.local_addr()?;
 
         let shard_count = match config.shards {
@@ -109,19 +120,31 @@ impl Router {
         let policies = shared.settings.load().policies.clone();
         let services = config.limits.max_services_per_session;
         let registry = Registry::new(policies, services, rand::random());
-        control.handle.spawn(registrar::run(registry, requests, published, lots));
+        let events = shared.events.clone();
+        control.handle.spawn(registrar::run(registry, requests, published, lots, events));
         control.handle.spawn(watchdog::run(shared.clone()));
         let dealer = Dealer::new(handles, shared.clone());
         for listener in listeners {
             control.handle.spawn(accept(listener, dealer.clone(), accepts.clone()));
         }
-        control.handle.spawn(admin::run(admin_listener, shared.clone()));
+        let reloader = Arc::new(Reloader::new(config, source, shared.clone()));
+        let (leave, _) = watch::channel(false);
+        let office = Admin::new(
+            shared.clone(),
+            reloader.clone(),
+            listen.clone(),
+            admin,
+            leave.clone(),
+            Caller::new(dealer),
+        );
+        threads.push(admin::start(admin_listener, office, stopped)?);
         Ok(Self {
-            config,
             shared,
+            reloader,
             control: control.handle,
             listen,
             admin,
+            leave,
             accepting,
             stop,
             threads,
@@ -147,42 +170,27 @@ impl Router {
     }
 
     /// Takes over what may change in a running router. A configuration with a mistake changes nothing.
-    pub fn reconfigure(&mut self, new: Config) -> Result<Difference, ConfigError> {
-        self.reload(|| Ok(new))
-    }
-
-    /// The same with a configuration that is still to be read; a mistake found there counts too.
-    pub fn reload(
-        &mut self,
-        read: impl FnOnce() -> Result<Config, ConfigError>,
-    ) -> Result<Difference, ConfigError> {
-        let result = read().and_then(|new| self.take_over(new));
-        self.shared.reloads.note(result.is_ok());
-        result
-    }
-
-    fn take_over(&mut self, new: Config) -> Result<Difference, ConfigError> {
-        new.validate()?;
-        let difference = self.config.difference(&new);
-        // What needs a restart keeps its old value, and goes on being reported as different.
-        let Config { limits, heartbeat, drain, routers, tokens, default_class, classes, .. } = new;
-        let max_services_per_session = self.config.limits.max_services_per_session;
-        let limits = crate::config::Limits { max_services_per_session, ..limits };
-        let old = self.config.clone();
-        self.config =
-            Config { limits, heartbeat, drain, routers, tokens, default_class, classes, ..old };
-        self.shared.take_settings(&self.config);
-        let policies = self.shared.settings.load().policies.clone();
-        let registrar = self.shared.registrar.clone();
+    /// When this returns, all of it is in force.
+    pub fn reconfigure(&self, new: Config) -> Result<Difference, ConfigError> {
+        let reloader = self.reloader.clone();
         let (done, wait) = std_mpsc::channel();
         self.control.spawn(async move {
-            // It refuses nothing, and the other end waits below.
-            let _ = registrar.ask(Change::Policies(policies)).await;
-            let _ = done.send(());
+            // The other end waits below.
+            let _ = done.send(reloader.take(new).await);
         });
-        // When this returns, all of it is in force.
-        let _ = wait.recv();
-        Ok(difference)
+        wait.recv().unwrap_or_else(|_| Ok(Difference::default()))
+    }
+
+    /// Reads the configuration again, where the router was told from where, and takes it over.
+    pub async fn reload(&self) -> Result<Difference, ReloadError> {
+        self.reloader.reload().await
+    }
+
+    /// Turns true when an operator asks over HTTP that the router leaves. Who listens here calls
+    /// [`Self::drain`] then; while nobody does, operators are told that they can't ask.
+    #[must_use]
+    pub fn leave_requests(&self) -> watch::Receiver<bool> {
+        self.leave.subscribe()
     }
 
     /// Lets the nodes leave: takes no new ones, tells the others to go, and waits until they have or
@@ -193,6 +201,7 @@ impl Router {
         self.accepting.send_replace(false);
         let sessions = self.shared.sessions.all();
         info!(sessions = sessions.len(), timeout_ms = drain.timeout_ms, "draining");
+        self.shared.events.note(What::Draining { sessions: sessions.len() });
         self.on_control(move || {
             let mut rng = rand::rng();
             for mailbox in sessions {

@@ -10,20 +10,23 @@
 //! ```
 //!
 //! - [`daemon`]: starts, reloads, drains and stops a router; [`cli`]: the command line; [`config`]: the
-//!   file; [`policy`]: what it says of a class; [`tokens`]: what it says of who may come in;
+//!   file; [`policy`]: what it says of a class; [`tokens`]: what it says of who may come in; [`secret`]: what of it
+//!   nobody is shown; [`reload`]: another file, while the router runs;
 //! - `listener`, `shard`, `session`: from an accepted connection to its frames;
 //! - `forward`: from frames to mailboxes; `mailbox`: a session's bounded outbox; [`parking`]: frames that
 //!   wait for an instance;
 //! - [`table`]: who is there, as shards read it; [`registry`]: its only writer, a pure state machine;
 //!   `registrar`: the task around it; `watchdog`: what happens as time passes;
-//! - `counters`, `metrics`, `admin`: what is counted, and where it can be seen.
+//! - `counters`, `events`: what is counted, and what happened; `metrics`, `admin`: where it can be seen.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod caller;
 pub mod cli;
 pub mod config;
 mod counters;
 pub mod daemon;
+mod events;
 mod forward;
 mod listener;
 mod mailbox;
@@ -32,6 +35,8 @@ pub mod parking;
 pub mod policy;
 mod registrar;
 pub mod registry;
+pub mod reload;
+pub mod secret;
 mod session;
 mod sessions;
 mod shard;

@@ -88,13 +88,14 @@ impl Dealer {
     }
 
     /// Gives a connection to the shard whose turn it is.
+    pub(crate) fn give(&self, accepted: Accepted) {
+        let turn = self.next.fetch_add(1, Relaxed) % self.shards.len();
+        self.shards[turn].spawn(session::serve(accepted, self.shared.clone()));
+    }
+
     async fn deal(&self, accepted: io::Result<Accepted>) {
         match accepted {
-            Ok(accepted) => {
-                Local::with(|local| local.out.counters.connections.increment());
-                let turn = self.next.fetch_add(1, Relaxed) % self.shards.len();
-                self.shards[turn].spawn(session::serve(accepted, self.shared.clone()));
-            }
+            Ok(accepted) => self.give(accepted),
             Err(error) => {
                 Local::with(|local| local.out.counters.accept_failures.increment());
                 // Out of descriptors, mostly: those who wait are let in when others have left.

@@ -32,6 +32,8 @@ pub struct ClassPolicy {
     pub park_ms: u64,
     /// How many bytes may wait.
     pub park_bytes: usize,
+    /// Whether its methods may be called over HTTP.
+    pub http_calls: bool,
 }
 
 /// How Hash frames find an instance.
@@ -100,6 +102,7 @@ impl Default for ClassPolicy {
             stall_timeout_ms: 5_000,
             park_ms: 0,
             park_bytes: 1 << 20,
+            http_calls: false,
         }
     }
 }

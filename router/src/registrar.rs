@@ -8,12 +8,13 @@ use switchboard_protocol::control::{Control, Registered, Welcome};
 use switchboard_protocol::{RefusalCode, ServiceId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::events::{Events, What};
 use crate::forward::again;
 use crate::forward::local::{Local, Published};
 use crate::mailbox::Mailbox;
 use crate::mailbox::outgoing::Outgoing;
 use crate::parking::lots::{Changed, Lots};
-use crate::registry::{Change, Effect, Effects, Refusal, Registry};
+use crate::registry::{Change, Effect, Effects, News, Refusal, Registry};
 
 /// The way to the registrar's task.
 #[derive(Debug, Clone)]
@@ -96,6 +97,7 @@ pub(crate) async fn run(
     mut requests: mpsc::Receiver<Request>,
     published: Arc<Published>,
     lots: Arc<Lots>,
+    events: Arc<Events>,
 ) {
     let mut batch = Vec::new();
     loop {
@@ -104,7 +106,7 @@ pub(crate) async fn run(
                 if requests == 0 {
                     return;
                 }
-                Local::with(|local| make(&mut registry, &mut batch, &published, local));
+                Local::with(|local| make(&mut registry, &mut batch, &published, &events, local));
             }
             // What a session left behind may be for others, though the table stays as it is.
             () = lots.nudged() => Local::with(|local| {
@@ -121,6 +123,7 @@ fn make(
     registry: &mut Registry<Arc<Mailbox>>,
     batch: &mut Vec<Request>,
     published: &Published,
+    events: &Events,
     local: &mut Local,
 ) {
     let mut made = Made::default();
@@ -128,11 +131,11 @@ fn make(
         // A session that is granted an id and loses it, or the other way round, is told in this order.
         let overtakes = made.in_order && matches!(request.change, Change::Register { .. });
         if overtakes || made.after.len() >= MAX_UNSETTLED {
-            std::mem::take(&mut made).settle(registry, published, local);
+            std::mem::take(&mut made).settle(registry, published, events, local);
         }
         made.take(registry, request, &mut local.out);
     }
-    made.settle(registry, published, local);
+    made.settle(registry, published, events, local);
 }
 
 /// Changes that are made, but not published.
@@ -142,6 +145,7 @@ struct Made {
     /// The next Register may be about the same ids.
     in_order: bool,
     after: Vec<Effect<Arc<Mailbox>>>,
+    news: Vec<News>,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
@@ -183,6 +187,7 @@ impl Made {
         let removes = |effect: &Effect<_>| matches!(effect, Effect::Remove { .. });
         self.in_order |= effects.after.iter().any(removes);
         self.after.append(&mut effects.after);
+        self.news.append(&mut effects.news);
         self.answers.extend(answer.map(|answer| (answer, result)));
     }
 
@@ -201,13 +206,20 @@ impl Made {
             // Who drains is still there for frames that name it.
             Change::Drain { ids, .. } => changed.classes.extend(ids.iter().map(|id| id.class())),
             Change::Claim { claim, .. } => changed.classes.extend([claim.id.class()]),
+            Change::Appoint(id) => changed.classes.extend([id.class()]),
             Change::Policies(policies) => changed.policies = Some(policies.clone()),
             _ => {}
         }
     }
 
     /// ORDER: publish first, then answer, so that whoever sees Welcome is reachable already.
-    fn settle(self, registry: &Registry<Arc<Mailbox>>, published: &Published, local: &mut Local) {
+    fn settle(
+        self,
+        registry: &Registry<Arc<Mailbox>>,
+        published: &Published,
+        events: &Events,
+        local: &mut Local,
+    ) {
         let publishes = self.changed.is_some();
         if let Some(changed) = self.changed {
             let version = published.load().version() + 1;
@@ -215,6 +227,9 @@ impl Made {
         }
         let out = &mut local.out;
         self.after.into_iter().for_each(|effect| carry_out(effect, out));
+        if !self.news.is_empty() {
+            events.note_all(self.news.into_iter().map(What::News));
+        }
         for (answer, result) in self.answers {
             // The session may have ended meanwhile; its end gives up what it was granted.
             let _ = answer.send(result);

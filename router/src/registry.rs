@@ -22,7 +22,7 @@ use switchboard_protocol::control::{
 use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
 use self::election::Office;
-use crate::policy::Policies;
+use crate::policy::{MasterPolicy, Policies};
 use crate::table::{ClassTable, Member, Table};
 use crate::tokens::Pass;
 
@@ -95,6 +95,8 @@ pub enum Change<H> {
         /// The instance, and the epoch in which it was elected.
         claim: Claim,
     },
+    /// An operator makes an instance the master of its class.
+    Appoint(ServiceId),
     /// The configuration was read again.
     Policies(Arc<Policies>),
 }
@@ -107,6 +109,19 @@ pub struct Effects<H> {
     pub before: Vec<Effect<H>>,
     /// After the table is published: whoever hears it may act on it at once.
     pub after: Vec<Effect<H>>,
+    /// What happened to whole classes, for whoever keeps a record.
+    pub news: Vec<News>,
+}
+
+/// What happened to a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// An instance joined.
+    Joined(ServiceId),
+    /// One left, and why.
+    Left(Left),
+    /// It has another master, or none.
+    Master(Class, Master),
 }
 
 /// One thing to do.
@@ -145,7 +160,7 @@ enum Turn<H> {
     },
     /// A member was taken out.
     Left(Member<H>),
-    /// A member was elected elsewhere later than the master here.
+    /// A member was elected elsewhere later than the master here, or appointed.
     Claimed(Office),
     /// The policy may be another one.
     Reload,
@@ -185,7 +200,6 @@ pub struct Registry<H> {
     table: Table<H>,
     policies: Arc<Policies>,
     programs: HashMap<u32, Program, ahash::RandomState>,
-    metadata: BTreeMap<ServiceId, BTreeMap<String, String>>,
     watchers: BTreeMap<Class, Arc<Vec<H>>>,
     next_assigned: BTreeMap<Class, u32>,
     /// What the masters claimed that have a claim.
@@ -203,7 +217,6 @@ impl<H: Handle> Registry<H> {
             table: Table::default(),
             policies,
             programs: HashMap::default(),
-            metadata: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_assigned: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -255,6 +268,7 @@ impl<H: Handle> Registry<H> {
             Change::Unwatch { handle, class } => self.unwatch(&handle, class),
             Change::Load { handle, load } => self.load(&handle, load)?,
             Change::Claim { handle, claim } => self.claim(&handle, claim, now_us, effects)?,
+            Change::Appoint(id) => self.appoint(id, now_us, effects)?,
             Change::Policies(policies) => self.take_policies(policies, now_us, effects),
         }
         Ok(Vec::new())
@@ -433,13 +447,10 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) {
         let instance = id.instance().raw();
-        let member = Member::new(instance, service.weight, handle.clone());
+        let member = Member::new(instance, service.weight, handle.clone())
+            .with_metadata(service.metadata.clone());
         let displaced = self.class_mut(id.class()).insert(member);
         let before = self.programs.insert(id.raw(), program);
-        self.metadata.remove(&id);
-        if !service.metadata.is_empty() {
-            self.metadata.insert(id, service.metadata.clone());
-        }
         let mut event = Event::of(id.class());
         event.joined.push(Joined { id, metadata: service.metadata });
         let same_program = before.is_some_and(|before| before.incarnation == program.incarnation);
@@ -510,7 +521,6 @@ impl<H: Handle> Registry<H> {
         effects: &mut Effects<H>,
     ) {
         let Some(removed) = removed else { return };
-        self.metadata.remove(&id);
         let mut event = Event::of(id.class());
         event.left.push(Left { id, reason });
         self.elect(id.class(), Turn::Left(removed), now_us, &mut event, effects);
@@ -566,7 +576,7 @@ impl<H: Handle> Registry<H> {
         if identity(&new) == identity(&old) {
             return;
         }
-        let epoch = self.epoch.saturating_add(1).max(now_us);
+        let epoch = self.next_epoch(now_us);
         self.class_mut(class).set_master(elected.map(|office| office.instance), epoch);
         self.epoch = epoch;
         let id = elected.and_then(|office| id_of(class, office.instance));
@@ -583,6 +593,10 @@ impl<H: Handle> Registry<H> {
     }
 
     fn announce(&self, event: Event, effects: &mut Effects<H>) {
+        let left = event.left.iter().copied().map(News::Left);
+        let joined = event.joined.iter().map(|joined| News::Joined(joined.id));
+        let master = event.master.map(|master| News::Master(event.class, master));
+        effects.news.extend(left.chain(joined).chain(master));
         if let Some(watchers) = self.watchers.get(&event.class) {
             let message = Control::Event(event);
             effects.after.push(Effect::Tell { to: watchers.clone(), message });
@@ -597,7 +611,7 @@ impl<H: Handle> Registry<H> {
         if let Some(table) = self.table.class(class) {
             for member in table.members() {
                 let Some(id) = id_of(class, member.instance) else { continue };
-                let metadata = self.metadata.get(&id).cloned().unwrap_or_default();
+                let metadata = member.metadata.as_deref().cloned().unwrap_or_default();
                 bytes += JOINED_BYTES + metadata_bytes(&metadata);
                 part.joined.push(Joined { id, metadata });
                 if bytes >= SNAPSHOT_PART {
@@ -669,6 +683,42 @@ impl<H: Handle> Registry<H> {
         Ok(())
     }
 
+    /// The office goes to a member as if another router had elected it just now: in a new epoch, which is
+    /// later than whatever anybody may claim.
+    fn appoint(
+        &mut self,
+        id: ServiceId,
+        now_us: u64,
+        effects: &mut Effects<H>,
+    ) -> Result<(), Refusal> {
+        let name = self.policies.id_name(id);
+        let class = self.table.class(id.class());
+        if class.and_then(|class| class.member(id.instance().raw())).is_none() {
+            let text = format!("{name} is not a live instance");
+            return Err(Refusal::new(RefusalCode::NotRegistered, text));
+        }
+        if self.policies.of(id.class()).master == MasterPolicy::LowestId {
+            let text = format!(
+                "{name} can't be made master: the policy is `master: lowest-id`, by which the office is \
+                 the lowest id's at any time; set it to sticky or lowest-load"
+            );
+            return Err(Refusal::new(RefusalCode::InvalidMessage, text));
+        }
+        if self.master(id.class()).is_some_and(|master| master.id == Some(id)) {
+            return Ok(());
+        }
+        let appointed = Office { instance: id.instance().raw(), claim: self.next_epoch(now_us) };
+        let mut event = Event::of(id.class());
+        self.elect(id.class(), Turn::Claimed(appointed), now_us, &mut event, effects);
+        self.announce(event, effects);
+        Ok(())
+    }
+
+    /// The epoch of an election at this time.
+    fn next_epoch(&self, now_us: u64) -> u64 {
+        self.epoch.saturating_add(1).max(now_us)
+    }
+
     /// A class that is for the lowest id now gets it as its master at once; under the other policies the
     /// present master stays.
     fn take_policies(&mut self, policies: Arc<Policies>, now_us: u64, effects: &mut Effects<H>) {
@@ -732,7 +782,7 @@ impl Refusal {
 
 impl<H> Default for Effects<H> {
     fn default() -> Self {
-        Self { before: Vec::new(), after: Vec::new() }
+        Self { before: Vec::new(), after: Vec::new(), news: Vec::new() }
     }
 }
 

@@ -95,6 +95,34 @@ impl Sessions {
         self.lock().taken.iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
+    /// Every session that is alive, some at a time, so that those who come and go meanwhile don't wait for
+    /// whoever looks at a hundred thousand of them.
+    pub fn each(&self, mut look: impl FnMut(Arc<Mailbox>)) {
+        let mut from = 0;
+        loop {
+            let seats = self.lock();
+            let Some(rest) = seats.taken.get(from..).filter(|rest| !rest.is_empty()) else {
+                return;
+            };
+            let some = rest.iter().take(AT_A_TIME);
+            let some: Vec<_> = some.flatten().filter_map(Weak::upgrade).collect();
+            drop(seats);
+            from += AT_A_TIME;
+            some.into_iter().for_each(&mut look);
+        }
+    }
+
+    /// The session of this number.
+    pub fn find(&self, session: u64) -> Option<Arc<Mailbox>> {
+        let mut found = None;
+        self.each(|mailbox| {
+            if mailbox.session() == session {
+                found = Some(mailbox);
+            }
+        });
+        found
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,3 +171,5 @@ impl Drop for Slot {
 
 /// In place of a state: the session is over.
 const LEFT: u8 = u8::MAX;
+/// How many sessions are looked at under the lock.
+const AT_A_TIME: usize = 1_024;

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Drain, Heartbeat, Limits};
+use crate::config::{Config, Drain, Heartbeat, HttpCalls, Limits};
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::forward::local::Published;
 use crate::parking::lots::Lots;
 use crate::policy::Policies;
 use crate::registrar::Registrar;
+use crate::secret::Secret;
 use crate::sessions::Sessions;
 use crate::shard::Fence;
 use crate::tokens::Tokens;
@@ -28,6 +30,7 @@ pub(crate) struct Shared {
     pub sessions: Arc<Sessions>,
     pub registrar: Registrar,
     pub watchdog: Watchdog,
+    pub events: Arc<Events>,
     pub clock: Clock,
     /// One for each thread that forwards or sends.
     pub counters: Vec<Arc<Counters>>,
@@ -54,6 +57,11 @@ pub(crate) struct Settings {
     pub routers: Vec<String>,
     pub tokens: Tokens,
     pub policies: Arc<Policies>,
+    pub http_calls: HttpCalls,
+    /// What operators have to show.
+    pub admin_token: Option<Secret>,
+    /// The names that the admin server is asked by.
+    pub admin_hosts: Vec<String>,
 }
 
 /// The time in which the router ran: while the machine sleeps or the process is stopped, nobody can be
@@ -87,6 +95,7 @@ impl Shared {
             sessions: Arc::default(),
             registrar,
             watchdog: Watchdog::default(),
+            events: Arc::default(),
             clock: Clock {
                 start: Instant::now(),
                 seen: AtomicU64::new(0),
@@ -150,6 +159,9 @@ impl Settings {
             routers: config.routers.clone(),
             tokens: Tokens::of(config),
             policies: Arc::new(config.policies()),
+            http_calls: config.http_calls,
+            admin_token: config.admin_token.clone(),
+            admin_hosts: config.admin_hosts.clone(),
         }
     }
 }

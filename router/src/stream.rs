@@ -1,7 +1,9 @@
 //! A connection's two halves, over TCP or a Unix socket. The session's task holds the read half; the
 //! write half belongs to whoever writes, see [`crate::mailbox`].
 
+use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +17,21 @@ pub enum Accepted {
     Tcp(std::net::TcpStream),
     /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream),
+    /// The router's own end of a session with itself.
+    Own(std::os::unix::net::UnixStream),
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A process of this machine, where the system tells which.
+    Unix(Option<i32>),
+    /// The router itself.
+    Own,
+    /// Nobody could tell any more.
+    Unknown,
 }
 
 /// The half that the session's task reads.
@@ -37,18 +54,38 @@ pub enum WriteHalf {
 
 impl Accepted {
     /// Binds the connection to the runtime of this thread.
-    pub fn into_halves(self) -> io::Result<(ReadHalf, WriteHalf)> {
+    pub fn into_halves(self) -> io::Result<(ReadHalf, WriteHalf, Peer)> {
         Ok(match self {
             Self::Tcp(stream) => {
                 stream.set_nodelay(true)?;
+                // A peer that is gone already is found so when it is read.
+                let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
                 let (read, write) = TcpStream::from_std(stream)?.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write), peer)
             }
             Self::Unix(stream) => {
+                let stream = UnixStream::from_std(stream)?;
+                let peer = Peer::Unix(stream.peer_cred().ok().and_then(|cred| cred.pid()));
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write), peer)
+            }
+            Self::Own(stream) => {
                 let (read, write) = UnixStream::from_std(stream)?.into_split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+                (ReadHalf::Unix(read), WriteHalf::Unix(write), Peer::Own)
             }
         })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(Some(pid)) => write!(f, "unix:pid={pid}"),
+            Self::Unix(None) => f.write_str("unix"),
+            Self::Own => f.write_str("router"),
+            Self::Unknown => f.write_str("unknown"),
+        }
     }
 }
 

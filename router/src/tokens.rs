@@ -1,52 +1,32 @@
 //! Who may come in: the tokens that the configuration lists, and what a session that showed one may register.
 //!
-//! A secret is read when the configuration is, compared in constant time, and shown to nobody: not in logs, not
-//! in errors, not where a configuration is printed. A session shows its token once, in Hello; the registry asks
-//! its [`Pass`] for every service, and no frame asks anything.
+//! A session shows its token once, in Hello; the registry asks its [`Pass`] for every service, and no frame asks
+//! anything. What a token's secret says is nobody's business but [`crate::secret`]'s.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_yaml::{Mapping, Value};
-use subtle::ConstantTimeEq;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_yaml::Value;
 use switchboard_protocol::{Class, RefusalCode};
 
 use crate::config::{Config, ConfigError, wrong};
 use crate::policy::Policies;
 use crate::registry::Refusal;
+use crate::secret::Secret;
 
 /// A token in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Token {
     /// What people call it, in logs and refusals.
     pub name: String,
-    /// The classes, by name or number, that a node with it may register; absent: all.
-    pub register: Option<Vec<String>>,
-    source: Source,
+    #[serde(flatten)]
     secret: Secret,
+    /// The classes, by name or number, that a node with it may register; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<Vec<String>>,
 }
-
-/// Where a secret stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
-    /// In a variable of the router's environment.
-    Env(String),
-    /// In a file of its own.
-    File(PathBuf),
-    /// In the configuration.
-    Value,
-}
-
-/// A text that nobody is shown.
-#[derive(Clone, Eq)]
-struct Secret(Box<str>);
 
 /// The tokens that are in force.
 #[derive(Debug, Default)]
@@ -67,8 +47,7 @@ impl Token {
     /// A token for every class.
     #[must_use]
     pub fn new(name: &str, secret: &str) -> Self {
-        let (name, secret) = (name.to_owned(), Secret(secret.into()));
-        Self { name, register: None, source: Source::Value, secret }
+        Self { name: name.to_owned(), secret: Secret::new(secret), register: None }
     }
 
     /// The same, for these classes only.
@@ -89,12 +68,6 @@ impl Token {
         })?;
         let name = text(&name).ok_or_else(|| format!("{key}.name: is not a text"))?;
         let key = format!("tokens.{name}");
-        let known = |field: &Value| field.as_str().is_some_and(|field| FIELDS.contains(&field));
-        if let Some(field) = fields.keys().find(|field| !known(field)) {
-            let field = field.as_str().unwrap_or("?");
-            let known = FIELDS.map(|field| format!("`{field}`")).join(", ");
-            return Err(format!("{key}: unknown field `{field}`, expected one of {known}"));
-        }
         let register = fields.shift_remove("register").map(|classes| {
             read_classes(&classes).ok_or_else(|| {
                 format!(
@@ -102,8 +75,8 @@ impl Token {
                 )
             })
         });
-        let (source, secret) = read_secret(&key, fields)?;
-        Ok(Self { name, register: register.transpose()?, source, secret })
+        let secret = Secret::read(&key, fields, &FIELDS)?;
+        Ok(Self { name, secret, register: register.transpose()? })
     }
 
     /// Checks what reading alone does not.
@@ -112,18 +85,7 @@ impl Token {
         if self.name.is_empty() || self.name.contains(char::is_control) {
             return wrong("tokens", format!("`{}`", self.name.escape_debug()), "is not a name");
         }
-        let bytes = self.secret.0.len();
-        if !SECRET_BYTES.contains(&bytes) {
-            let (field, place) = match &self.source {
-                Source::Env(variable) => ("env", format!("`{variable}`")),
-                Source::File(path) => ("file", format!("`{}`", path.display())),
-                Source::Value => ("value", "it".to_owned()),
-            };
-            let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
-            let held = if bytes > *most { format!("over {most}") } else { bytes.to_string() };
-            let rule = format!("holds {held} bytes, and a secret has {least} to {most}");
-            return wrong(&format!("{key}.{field}"), place, rule);
-        }
+        self.secret.validate(&key, LEAST_BYTES)?;
         for name in self.register.iter().flatten() {
             if class(config, name).is_none() {
                 let rule = "is no class: take a name from `classes`, or a number, 1 to 255";
@@ -153,54 +115,14 @@ pub(crate) fn validate(config: &Config) -> Result<(), ConfigError> {
             return wrong("tokens", format!("`{}`", token.name), "is the name of two tokens");
         }
         // Nobody could say which of the two was meant.
-        if let Some(other) = earlier.iter().find(|other| other.secret == token.secret) {
+        if let Some(other) =
+            earlier.iter().find(|other| other.secret.says_the_same_as(&token.secret))
+        {
             let rule = "has the same secret: each token has one of its own";
             return wrong(&format!("tokens.{}", token.name), format!("`{}`", other.name), rule);
         }
     }
     Ok(())
-}
-
-fn read_secret(key: &str, fields: Mapping) -> Result<(Source, Secret), String> {
-    let mut fields = fields.into_iter().filter_map(|(field, value)| {
-        let field = field.as_str()?.to_owned();
-        Some((field, value))
-    });
-    let one = "give one of `env`, `file` and `value`";
-    let (field, value) = fields.next().ok_or_else(|| format!("{key}: has no secret: {one}"))?;
-    if let Some((other, _)) = fields.next() {
-        return Err(format!("{key}: `{field}` and `{other}` are two secrets: {one}"));
-    }
-    let key = format!("{key}.{field}");
-    let value = text(&value).ok_or_else(|| format!("{key}: is not a text: put it in quotes"))?;
-    let (source, secret) = match field.as_str() {
-        "env" => (Source::Env(value.clone()), from_environment(&value)),
-        "file" => (Source::File(PathBuf::from(&value)), from_file(Path::new(&value))),
-        _ => (Source::Value, Ok(value)),
-    };
-    Ok((source, Secret(secret.map_err(|why| format!("{key}: {why}"))?.into())))
-}
-
-fn from_environment(variable: &str) -> Result<String, String> {
-    if !variable.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err("is not the name of a variable: it has letters, digits and _".to_owned());
-    }
-    let secret = std::env::var_os(variable).ok_or_else(|| {
-        format!("`{variable}` is not set in the router's environment: set it to the secret")
-    })?;
-    secret.into_string().map_err(|_| format!("`{variable}` does not hold text, UTF-8"))
-}
-
-fn from_file(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let mut secret = String::new();
-    let file = File::open(path).map_err(|error| format!("`{shown}`: {error}"))?;
-    // As much as is needed to know that it is too much, with the end of a line.
-    let most = *SECRET_BYTES.end() as u64 + 3;
-    file.take(most).read_to_string(&mut secret).map_err(|error| format!("`{shown}`: {error}"))?;
-    let end = ["\r\n", "\n"].into_iter().find(|end| secret.ends_with(end)).unwrap_or_default();
-    secret.truncate(secret.len() - end.len());
-    Ok(secret)
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -275,33 +197,8 @@ impl Pass {
     }
 }
 
-impl Secret {
-    fn is(&self, shown: &str) -> bool {
-        self.0.as_bytes().ct_eq(shown.as_bytes()).into()
-    }
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        self.is(&other.0)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("hidden")
-    }
-}
-
-// Left out, or written without its secret, it would make a router that lets in whom it should not.
-impl Serialize for Token {
-    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(S::Error::custom("a token is not written out, because its secret is not"))
-    }
-}
-
-/// How long a secret is.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+/// What is shorter can be guessed.
+const LEAST_BYTES: usize = 8;
 const FIELDS: [&str; 5] = ["name", "env", "file", "value", "register"];
 const FORM: &str = "{name: games, env: GAMES_TOKEN}";
 
@@ -495,15 +392,17 @@ mod tests {
         let printed = format!("{config:?} {:?}", Tokens::of(&config));
         assert!(printed.contains("hidden") && printed.contains("games"), "{printed}");
         assert!(!printed.contains("s3cret") && !printed.contains("another"), "{printed}");
-        let error = serde_yaml::to_string(&config).unwrap_err().to_string();
-        assert_eq!(error, "a token is not written out, because its secret is not");
+        let written = serde_yaml::to_string(&config.tokens).unwrap();
+        let expected = "- name: games\n  value: hidden\n  register:\n  - gamesvr\n  - '7'\n\
+                        - name: all\n  value: hidden\n";
+        assert_eq!(written, expected);
     }
 
     #[test]
     fn another_secret_or_other_classes_are_a_difference() {
         let one = config();
         let mut secret = one.clone();
-        secret.tokens[1].secret = Secret("a-third-secret".into());
+        secret.tokens[1].secret = Secret::new("a-third-secret");
         let mut classes = one.clone();
         classes.tokens[1].register = Some(vec!["7".to_owned()]);
         for new in [secret, classes] {

@@ -22,6 +22,7 @@ pub struct RouterBuilder {
     listen: Vec<String>,
     shards: Option<String>,
     env: Vec<(String, String)>,
+    admin: Option<String>,
 }
 
 /// A running router. It is killed when this is dropped.
@@ -67,6 +68,13 @@ impl RouterBuilder {
         self
     }
 
+    /// A router with its admin server here, and not on any free port of the loopback interface.
+    #[must_use]
+    pub fn admin(mut self, address: impl Into<String>) -> Self {
+        self.admin = Some(address.into());
+        self
+    }
+
     /// A router with this many threads that forward.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
@@ -86,7 +94,8 @@ impl RouterBuilder {
         for address in listen {
             command.args(["--listen", &address]);
         }
-        command.args(["--admin", ANY_PORT, "--shards", self.shards.as_deref().unwrap_or("2")]);
+        command.args(["--admin", self.admin.as_deref().unwrap_or(ANY_PORT)]);
+        command.args(["--shards", self.shards.as_deref().unwrap_or("2")]);
         let config = self.config.map(|yaml| scratch.write("router.yaml", &yaml));
         if let Some(path) = &config {
             command.arg("--config").arg(path);
@@ -289,6 +298,28 @@ impl RouterProcess {
     #[must_use]
     pub fn http(&self, method: &str, path: &str) -> http::Response {
         http::request(self.admin, method, path).expect("the admin server answers")
+    }
+
+    /// Asks its admin server something that takes more words.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[must_use]
+    #[track_caller]
+    pub fn ask(&self, request: &http::Request) -> http::Response {
+        request.send(self.admin).expect("the admin server answers")
+    }
+
+    /// What its admin server answers in JSON.
+    ///
+    /// # Panics
+    /// If that is not an answer.
+    #[must_use]
+    #[track_caller]
+    pub fn get(&self, path: &str) -> serde_json::Value {
+        let response = self.http("GET", path);
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()
     }
 
     /// What it counts.

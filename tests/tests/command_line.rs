@@ -79,8 +79,9 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
     let cases = [
         (
             "lisen: x\n",
-            "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `shards`, `log`, `limits`, \
-             `heartbeat`, `drain`, `routers`, `tokens`, `default_class`, `classes`",
+            "unknown field `lisen`, expected one of `name`, `listen`, `admin`, `admin_token`, `admin_hosts`, \
+             `shards`, `log`, `limits`, `heartbeat`, `drain`, `routers`, `tokens`, `http_calls`, `default_class`, \
+             `classes`",
         ),
         (
             "limits: {max_conections: 1}\n",
@@ -90,7 +91,7 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "classes: {a: {id: 5, overflw: pause}}\n",
             "classes.a: unknown field `overflw`, expected one of `hash`, `slots`, `walk`, `master`, `overflow`, \
-             `high_water_bytes`, `stall_timeout_ms`, `park_ms`, `park_bytes`",
+             `high_water_bytes`, `stall_timeout_ms`, `park_ms`, `park_bytes`, `http_calls`",
         ),
         (
             "classes: {a: {id: 5, overflow: sometimes}}\n",
@@ -150,6 +151,27 @@ fn mistakes_in_the_file_name_the_key_the_value_and_what_would_be_right() {
         (
             "admin: here\n",
             "admin: `here` is not an address: write an IP address and a port, such as 127.0.0.1:2001",
+        ),
+        (
+            "admin: 0.0.0.0:2001\n",
+            "admin: 0.0.0.0:2001 is reached from other machines: set admin_token, or use 127.0.0.1",
+        ),
+        (
+            "admin_token: hunter2hunter2hunter2\n",
+            "admin_token: is not where a secret stands: write {env: NAME} or {file: /path}",
+        ),
+        (
+            "admin_token: {env: SWITCHBOARD_NO_SUCH_VARIABLE}\n",
+            "admin_token.env: `SWITCHBOARD_NO_SUCH_VARIABLE` is not set in the router's environment: set it to \
+             the secret",
+        ),
+        (
+            "admin_token: {value: fifteen-letters}\n",
+            "admin_token.value: it holds 15 bytes, and a secret has 16 to 1024",
+        ),
+        (
+            "admin_token: {file: /path, vaule: hunter2hunter2hunter2}\n",
+            "admin_token: unknown field `vaule`, expected one of `env`, `file`, `value`",
         ),
     ];
     for (yaml, expected) in cases {
@@ -441,12 +463,12 @@ fn the_admin_server_answers_health_readiness_and_metrics() {
 fn the_admin_server_says_what_it_does_not_have_and_does_not_do() {
     let router = RouterProcess::start();
     let missing = router.http("GET", "/nosuch");
-    assert_eq!(
-        (missing.status, missing.body.as_str()),
-        (404, "there are /healthz, /readyz and /metrics\n")
-    );
+    assert_eq!(missing.status, 404);
+    let detail = missing.json()["detail"].to_string();
+    assert!(detail.contains("there are /healthz, /readyz, /metrics, /call/"), "{detail}");
     let post = router.http("POST", "/healthz");
-    assert_eq!((post.status, post.body.as_str()), (405, "only GET is answered here\n"));
+    assert_eq!(post.status, 405);
+    assert_eq!(post.json()["detail"], "only GET, HEAD is answered here");
     assert!(post.head.to_ascii_lowercase().contains("allow: get, head"), "{}", post.head);
     let head = router.http("HEAD", "/healthz");
     assert_eq!((head.status, head.body.as_str()), (200, ""));

@@ -6,6 +6,7 @@ use switchboard::{ConnectError, Event, Events, Master, Node, RegisterError};
 use switchboard_protocol::control::{Hello, Register, Service};
 use switchboard_protocol::{Control, RefusalCode};
 use switchboard_tests::frames::{direct, hello, id, service};
+use switchboard_tests::http::Request;
 use switchboard_tests::router::run;
 use switchboard_tests::{Incoming, RawNode, RouterBuilder, RouterProcess, Scratch, eventually};
 
@@ -165,6 +166,30 @@ fn a_class_that_the_token_is_not_for_is_refused_at_register_and_the_session_live
     });
     assert_eq!(ids, [id("6.2")]);
     assert_eq!(router.metric("switchboard_handshake_failures_total", &[]), 0);
+}
+
+#[test]
+fn operators_see_where_a_secret_stands_and_never_what_it_says() {
+    let router = router().start();
+    let config = router.http("GET", "/api/v1/config");
+    assert_hides_secrets(&config.body);
+    assert_eq!(
+        config.json()["tokens"],
+        serde_json::json!([
+            {"name": "games", "env": "GAMES_TOKEN", "register": ["gamesvr"]},
+            {"name": "tools", "value": "hidden"},
+        ])
+    );
+    let other = "tokens: [{name: tools, value: the-secret-of-nobody}]\n";
+    router.rewrite_config(&format!("{CLASSES}{other}log: trace\n"));
+    let reloaded = router.ask(&Request::post("/api/v1/reload"));
+    assert_hides_secrets(&reloaded.body);
+    assert_eq!(reloaded.json()["applied"], serde_json::json!(["tokens"]));
+    assert_eq!(
+        reloaded.json()["changes"][0]["to"],
+        serde_json::json!([{"name": "tools", "value": "hidden"}])
+    );
+    assert_eq!(router.metric("switchboard_reloads_total", &[("outcome", "applied")]), 1);
 }
 
 // ---- reloading -----------------------------------------------------------------------------------

@@ -51,6 +51,17 @@ impl Bucket {
         self.0.into()
     }
 
+    /// The class that its frames are for.
+    #[inline]
+    pub fn class(self) -> Option<Class> {
+        Class::of_target(u32::from(self.0) << 21)
+    }
+
+    /// All of them, by their places.
+    pub(super) fn by_index() -> impl Iterator<Item = Self> {
+        (0..BUCKETS as u16).map(Self)
+    }
+
     /// All buckets that a frame can have.
     pub fn all() -> impl Iterator<Item = (Class, Mode, Self)> {
         (1..=u8::MAX).flat_map(|class| {

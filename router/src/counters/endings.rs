@@ -24,6 +24,8 @@ pub enum SessionEnd {
     Broken,
     /// The router left.
     Shutdown,
+    /// An operator closed it.
+    Closed,
 }
 
 /// Why a connection was not admitted.
@@ -33,13 +35,15 @@ pub enum HandshakeFailure {
     Refused(RefusalCode),
     /// The peer left before it was admitted.
     Disconnected,
+    /// An operator closed it before.
+    Closed,
     /// The socket failed before anything was read.
     Io,
 }
 
 impl SessionEnd {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Disconnected,
         Self::Malformed,
         Self::NotAdmitted,
@@ -49,6 +53,7 @@ impl SessionEnd {
         Self::HeartbeatLost,
         Self::Broken,
         Self::Shutdown,
+        Self::Closed,
     ];
 
     /// The word for it in metrics.
@@ -63,18 +68,19 @@ impl SessionEnd {
             Self::HeartbeatLost => "heartbeat_lost",
             Self::Broken => "broken",
             Self::Shutdown => "shutdown",
+            Self::Closed => "closed",
         }
     }
 }
 
 impl HandshakeFailure {
     /// How many there are.
-    pub const COUNT: usize = RefusalCode::ALL.len() + 2;
+    pub const COUNT: usize = RefusalCode::ALL.len() + 3;
 
     /// All of them, in the order of their places.
     pub fn all() -> impl Iterator<Item = Self> {
         let refused = RefusalCode::ALL.into_iter().map(Self::Refused);
-        refused.chain([Self::Disconnected, Self::Io])
+        refused.chain([Self::Disconnected, Self::Closed, Self::Io])
     }
 
     /// Its place among all.
@@ -88,6 +94,7 @@ impl HandshakeFailure {
         match self {
             Self::Refused(code) => code.name(),
             Self::Disconnected => "disconnected",
+            Self::Closed => "closed",
             Self::Io => "io",
         }
     }

@@ -4,11 +4,14 @@
 //! scrape sums over the threads. Counting happens per run of frames, not per frame.
 //!
 //! - [`bucket`]: what frames count as, a class and a mode; [`outcome`]: where they may end;
+//! - [`flows`]: what came in, by who sent it; [`meter`]: frames and bytes side by side;
 //! - [`endings`]: how sessions end, and why handshakes fail; [`latency`]: how long something took.
 
 mod bucket;
 mod endings;
+mod flows;
 mod latency;
+mod meter;
 mod outcome;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,14 +21,17 @@ use switchboard_protocol::Class;
 use self::bucket::BUCKETS;
 pub use self::bucket::{Bucket, Tally, Volume};
 pub use self::endings::{HandshakeFailure, SessionEnd};
+pub use self::flows::{Flow, Flows};
 pub use self::latency::{Durations, Latency};
+pub use self::meter::Meter;
 pub use self::outcome::Outcome;
 
 /// One thread's counters.
 #[derive(Debug)]
 pub struct Counters {
-    received: Box<[Flow]>,
-    ended: Box<[Flow]>,
+    /// What came in, by who sent it.
+    pub flows: Flows,
+    ended: Box<[Meter]>,
     parked: Box<[AtomicU64]>,
     released: Box<[AtomicU64]>,
     /// Reads that brought bytes.
@@ -48,13 +54,6 @@ pub struct Counters {
     handshake_failures: [Counter; HandshakeFailure::COUNT],
 }
 
-/// Frames and bytes, side by side as they are counted together.
-#[derive(Debug, Default)]
-struct Flow {
-    frames: AtomicU64,
-    bytes: AtomicU64,
-}
-
 /// A number that only its own thread adds to.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -62,11 +61,10 @@ pub struct Counter(AtomicU64);
 impl Counters {
     /// All zero.
     pub fn new() -> Self {
-        let flows = |len: usize| (0..len).map(|_| Flow::default()).collect();
         let zeros = |len: usize| (0..len).map(|_| AtomicU64::new(0)).collect();
         Self {
-            received: flows(BUCKETS),
-            ended: flows(BUCKETS * Outcome::ALL.len()),
+            flows: Flows::default(),
+            ended: (0..BUCKETS * Outcome::ALL.len()).map(|_| Meter::default()).collect(),
             parked: zeros(CLASSES),
             released: zeros(CLASSES),
             reads: Counter::default(),
@@ -80,12 +78,6 @@ impl Counters {
             session_ends: Default::default(),
             handshake_failures: Default::default(),
         }
-    }
-
-    /// Notes frames that came in.
-    #[inline]
-    pub fn received(&self, bucket: Bucket, volume: Volume) {
-        self.received[bucket.index()].add(volume);
     }
 
     /// Notes where frames ended.
@@ -130,11 +122,6 @@ impl Counters {
         (self.parked[at].load(Relaxed), self.released[at].load(Relaxed))
     }
 
-    /// Frames and bytes that came in.
-    pub fn read_received(&self, bucket: Bucket) -> (u64, u64) {
-        self.received[bucket.index()].read()
-    }
-
     /// Frames and bytes that ended in an outcome.
     pub fn read_ended(&self, bucket: Bucket, outcome: Outcome) -> (u64, u64) {
         self.ended[outcome as usize * BUCKETS + bucket.index()].read()
@@ -144,18 +131,6 @@ impl Counters {
 impl Default for Counters {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Flow {
-    #[inline]
-    fn add(&self, volume: Volume) {
-        add(&self.frames, volume.frames.into());
-        add(&self.bytes, volume.bytes as u64);
-    }
-
-    fn read(&self) -> (u64, u64) {
-        (self.frames.load(Relaxed), self.bytes.load(Relaxed))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchboard_protocol::limits::FIXED_HEADER;
 use switchboard_protocol::{Flags, Mode};
 
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Flow};
 use crate::mailbox::runs::{Run, Runs};
 use crate::mailbox::{Admission, Mailbox};
 use crate::policy::ClassPolicy;
@@ -201,17 +201,19 @@ impl Batch {
     }
 
     /// Hands the runs of every mailbox out, in the order in which the mailboxes came up, and empties
-    /// the batch. With counters, what it holds is counted as received, but for broadcasts, of which it
-    /// holds copies; frames that are picked anew came in before.
+    /// the batch. With a flow, what it holds is counted there as received, but for broadcasts, of which it
+    /// holds copies; frames that are picked anew came in before. Answers how many frames it counted.
     pub fn deliver(
         &mut self,
-        counters: Option<&Counters>,
+        received: Option<&Flow>,
         mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs),
-    ) {
+    ) -> u64 {
+        let mut frames = 0;
         for entry in &mut self.entries[..self.used] {
-            if let Some(counters) = counters {
+            if let Some(received) = received {
                 for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
-                    counters.received(run.bucket, run.volume());
+                    received.add(run.bucket, run.volume());
+                    frames += u64::from(run.frames);
                 }
             }
             if let Some((mailbox, admission)) = entry.mailbox.take() {
@@ -224,6 +226,7 @@ impl Batch {
         self.copies = 0;
         self.number += 1;
         self.entries.truncate(MAX_IDLE_ENTRIES);
+        frames
     }
 }
 

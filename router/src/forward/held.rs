@@ -39,9 +39,10 @@ pub(super) fn offer_batch(
     let read_at = local.out.read_at;
     loop {
         let Local { batch, out, .. } = local;
-        let counters = (!again).then(|| out.counters.clone());
+        let counters = (!again && !batch.is_empty()).then(|| out.counters.clone());
+        let flow = counters.as_ref().map(|counters| counters.flows.from(source.class()));
         let mut refused = Vec::new();
-        batch.deliver(counters.as_deref(), |mailbox, admission, runs| {
+        let received = batch.deliver(flow, |mailbox, admission, runs| {
             let mut round = 0;
             let waiter = Waiter { waker, round: &mut round };
             match mailbox.offer(bytes, runs, admission, waiter, out) {
@@ -58,6 +59,7 @@ pub(super) fn offer_batch(
                 }
             }
         });
+        source.mailbox.badge().took_in(received);
         if refused.is_empty() {
             return;
         }
@@ -127,6 +129,7 @@ mod tests {
     use super::*;
     use crate::counters::{Durations, Latency};
     use crate::forward::local::Published;
+    use crate::mailbox::badge::Badge;
     use crate::parking::lots::Lots;
     use crate::policy::{ClassPolicy, Policies};
     use crate::sessions::Sessions;
@@ -136,9 +139,10 @@ mod tests {
     fn mailbox() -> (Arc<Mailbox>, ReadHalf, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
-        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (reader, writer, peer) = Accepted::Unix(here).into_halves().unwrap();
         let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        (Arc::new(Mailbox::new(slot, number, writer)), reader, there)
+        let badge = Badge::new(peer, 0);
+        (Arc::new(Mailbox::new(slot, number, writer, badge)), reader, there)
     }
 
     fn times(local: &Local) -> Durations {

@@ -124,9 +124,10 @@ mod tests {
         assert_eq!(local.time_batch(), None, "a read without data frames is not counted");
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
-        let (_reader, writer) = crate::stream::Accepted::Unix(here).into_halves().unwrap();
+        let (_reader, writer, peer) = crate::stream::Accepted::Unix(here).into_halves().unwrap();
         let (slot, number) = Arc::new(crate::sessions::Sessions::default()).open(1).unwrap();
-        let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+        let badge = crate::mailbox::badge::Badge::new(peer, 0);
+        let mailbox = Arc::new(Mailbox::new(slot, number, writer, badge));
         local.batch.target(&mailbox, &ClassPolicy::default());
         let read_at = local.read_at.take();
         assert_eq!(local.time_batch(), None, "what was not read just now is not counted");

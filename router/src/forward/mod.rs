@@ -15,7 +15,7 @@ use std::task::Waker;
 use rand::rngs::SmallRng;
 use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
-use switchboard_protocol::{FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
+use switchboard_protocol::{Class, FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
 use self::batch::Likeness;
 use self::held::{Held, offer_batch};
@@ -191,7 +191,7 @@ fn place(
     let run = Run { start, end, frames: 1, bucket, flags: header.flags };
     let frame = Frame { header: *header, bytes: &bytes[start..end], at: start };
     if header.target_class().is_some_and(|class| local.lots.is_gated(class)) {
-        return place_behind(&frame, bucket, waker, local);
+        return place_behind(&frame, bucket, source, waker, local);
     }
     match pick(table, header, mode, frame.bytes, &mut local.rng) {
         Ok((class, Pick::One(member))) => {
@@ -206,24 +206,32 @@ fn place(
             local.batch.add(target, run);
         }
         Ok((class, _)) => {
-            local.out.counters.received(bucket, run.volume());
+            source.note(bucket, run.volume(), local);
             broadcast(&frame, run, Some(source.mailbox.session()), class, local);
         }
-        Err(reason) => return place_nowhere(frame, bucket, reason, table.version(), local),
+        Err(reason) => {
+            return place_nowhere(frame, bucket, reason, source, table.version(), local);
+        }
     }
     Placed::Done
 }
 
 /// Frames of this class wait, and this one goes in behind them.
 #[cold]
-fn place_behind(frame: &Frame<'_>, bucket: Bucket, waker: &Waker, local: &mut Local) -> Placed {
+fn place_behind(
+    frame: &Frame<'_>,
+    bucket: Bucket,
+    source: &Source,
+    waker: &Waker,
+    local: &mut Local,
+) -> Placed {
     let Some(class) = frame.header.target_class() else { return Placed::Done };
     if !local.batch.is_empty() {
         return Placed::Again;
     }
     match local.lots.park_behind(class, frame.bytes, waker) {
         Ok(()) => {
-            local.out.counters.received(bucket, Volume::one(frame.bytes.len()));
+            source.note(bucket, Volume::one(frame.bytes.len()), local);
             local.out.counters.parked(class, 1);
             Placed::Done
         }
@@ -238,6 +246,7 @@ fn place_nowhere(
     frame: Frame<'_>,
     bucket: Bucket,
     reason: Reason,
+    source: &Source,
     version: u64,
     local: &mut Local,
 ) -> Placed {
@@ -256,7 +265,7 @@ fn place_nowhere(
             Err(Refused::Never | Refused::Full) => {}
         }
     }
-    local.out.counters.received(bucket, Volume::one(frame.bytes.len()));
+    source.note(bucket, Volume::one(frame.bytes.len()), local);
     if !waits {
         local.out.lose(frame, reason);
     }
@@ -314,7 +323,7 @@ fn refuse_source(
 ) {
     let bucket = Bucket::new(mode, header.target);
     let volume = Volume::one(header.length as usize);
-    local.out.counters.received(bucket, volume);
+    source.note(bucket, volume, local);
     local.out.counters.ended(bucket, Outcome::Refused, volume);
     let first = Spoofed { source: header.source, at, frames: 0 };
     source.spoofed.get_or_insert(first).frames += 1;
@@ -340,6 +349,17 @@ impl Spoofed {
 }
 
 impl Source {
+    /// The class that its frames count under: that of its first id.
+    pub fn class(&self) -> Option<Class> {
+        self.ids.first().map(|id| id.class())
+    }
+
+    /// Counts a frame that came in and does not go into the batch.
+    pub fn note(&self, bucket: Bucket, volume: Volume, local: &Local) {
+        local.out.counters.flows.from(self.class()).add(bucket, volume);
+        self.mailbox.badge().took_in(volume.frames.into());
+    }
+
     /// Whether it may send from this id.
     #[inline]
     pub fn owns(&self, source: u32) -> bool {

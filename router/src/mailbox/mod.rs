@@ -5,6 +5,7 @@
 //! Others append meanwhile and leave; the writer takes what they appended along (flat combining).
 //! No lock is held across a system call, and a thread holds one mailbox's lock at a time.
 //!
+//! - [`badge`]: what operators see of the session: who it is, and what went in and out;
 //! - [`outgoing`]: what a thread needs to write: its counters, spare buffers, dirty mailboxes;
 //! - [`queue`]: the buffer of whole frames, and the frames that leave it unwritten;
 //! - [`runs`]: the stretches of a read that go to one mailbox;
@@ -13,6 +14,7 @@
 //! INVARIANT: the buffer starts at a frame's boundary. Of a frame that is half written, the written
 //! half stays in front until the rest is out, so that what is left can always be walked.
 
+pub mod badge;
 mod marks;
 pub mod outgoing;
 pub mod queue;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use switchboard_protocol::limits::MISSED_HEARTBEATS;
 use switchboard_protocol::{Reason, ServiceId};
 
+use self::badge::Badge;
 use self::outgoing::Outgoing;
 use self::queue::Queue;
 use self::runs::Runs;
@@ -45,6 +48,7 @@ pub struct Mailbox {
     heard: AtomicU64,
     /// How many milliseconds it may be silent; 0 until it is registered.
     silence: AtomicU32,
+    badge: Badge,
     outbox: Mutex<Outbox>,
 }
 
@@ -96,6 +100,8 @@ pub enum Ending {
     Broken,
     /// The router leaves.
     Shutdown,
+    /// An operator closed it, and its node may come back after so many milliseconds, or not by itself.
+    Closed(Option<u32>),
 }
 
 /// The limits under which frames are offered, from the policy of the class they are for.
@@ -181,13 +187,14 @@ impl Handle for Arc<Mailbox> {
 
 impl Mailbox {
     /// The mailbox of a new session.
-    pub fn new(slot: Slot, session: u64, writer: WriteHalf) -> Self {
+    pub fn new(slot: Slot, session: u64, writer: WriteHalf, badge: Badge) -> Self {
         Self {
             slot,
             session,
             status: AtomicU32::new(0),
             heard: AtomicU64::new(0),
             silence: AtomicU32::new(0),
+            badge,
             outbox: Mutex::new(Outbox {
                 writer: Some(writer),
                 queue: Queue::default(),
@@ -219,6 +226,11 @@ impl Mailbox {
     /// The session's number.
     pub fn session(&self) -> u64 {
         self.session
+    }
+
+    /// Who it is, and what went in and out.
+    pub fn badge(&self) -> &Badge {
+        &self.badge
     }
 
     // ---- from senders --------------------------------------------------------------------------
@@ -408,13 +420,16 @@ impl Mailbox {
         let mut rounds = 0;
         while let Some(writer) = outbox.writer.take() {
             let mut taken = std::mem::take(&mut outbox.queue);
-            outbox.in_flight = taken.len();
+            let length = taken.len();
+            outbox.in_flight = length;
             drop(outbox);
             let result = taken.write_to(|bytes| writer.try_write(bytes), out);
+            let written = length - taken.len();
             outbox = self.lock();
             outbox.in_flight = 0;
             outbox.writer = Some(writer);
             outbox.queue.put_in_front(taken, out);
+            self.badge.wrote(out.take_delivered(), written);
             if !self.settle(&mut outbox, result) || outbox.queue.is_empty() {
                 break;
             }
@@ -455,6 +470,7 @@ impl Mailbox {
                 out.counters.read_to_write.record(read_at.elapsed());
             }
         }
+        self.badge.wrote(out.take_delivered(), written);
         if self.settle(&mut outbox, result) && !outbox.queue.is_empty() {
             return self.write_queue(outbox, out);
         }
@@ -559,6 +575,7 @@ impl Mailbox {
         }
         let mut frames = Vec::new();
         let cut = outbox.queue.reclaim(begun, &mut frames, out);
+        self.badge.wrote(out.take_delivered(), 0);
         if cut {
             outbox.ending.get_or_insert(Ending::Broken);
             outbox.closed = true;
@@ -600,6 +617,8 @@ impl Mailbox {
         drop(writer);
         let mut left = Vec::new();
         rest.abandon(out, |frame| left.extend_from_slice(frame.bytes));
+        // The session is over: nobody looks at what it got.
+        out.take_delivered();
         Some(left)
     }
 
@@ -790,9 +809,10 @@ mod tests {
     fn mailbox() -> (Arc<Mailbox>, ReadHalf, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
-        let (reader, writer) = Accepted::Unix(here).into_halves().unwrap();
+        let (reader, writer, peer) = Accepted::Unix(here).into_halves().unwrap();
         let (slot, number) = Arc::new(Sessions::default()).open(1).unwrap();
-        (Arc::new(Mailbox::new(slot, number, writer)), reader, there)
+        let badge = Badge::new(peer, 0);
+        (Arc::new(Mailbox::new(slot, number, writer, badge)), reader, there)
     }
 
     // A session whose peer had closed while another thread wrote to it used to sleep for two seconds.

@@ -1,6 +1,7 @@
 //! What a thread needs to send: its counters, spare buffers, the mailboxes that it has to flush, and
 //! the reports that it owes to senders.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct Outgoing {
     flusher: Option<Waker>,
     reports: Vec<(u32, Bytes)>,
     stalls: Vec<Stall>,
+    /// Data frames that were written since the mailbox at hand last asked.
+    delivered: Cell<u64>,
 }
 
 impl Outgoing {
@@ -37,6 +40,7 @@ impl Outgoing {
             flusher: None,
             reports: Vec::new(),
             stalls: Vec::new(),
+            delivered: Cell::new(0),
         }
     }
 
@@ -89,6 +93,17 @@ impl Outgoing {
     /// The mailboxes that began to since the last call.
     pub fn take_stalls(&mut self) -> Vec<Stall> {
         std::mem::take(&mut self.stalls)
+    }
+
+    /// Data frames were written.
+    pub fn delivered(&self, bucket: Bucket, volume: Volume) {
+        self.counters.ended(bucket, Outcome::Delivered, volume);
+        self.delivered.set(self.delivered.get() + u64::from(volume.frames));
+    }
+
+    /// How many were since the last call, which was about another mailbox.
+    pub fn take_delivered(&self) -> u64 {
+        self.delivered.take()
     }
 
     /// A data frame does not reach its target: counts it, and owes its sender a report if it asked.

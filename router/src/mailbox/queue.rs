@@ -7,7 +7,7 @@ use switchboard_protocol::{Flags, Kind};
 use super::marks::Marks;
 use super::outgoing::Outgoing;
 use super::runs::{Frame, Frames, Runs};
-use crate::counters::{Bucket, Outcome, Tally, Volume};
+use crate::counters::{Bucket, Tally, Volume};
 
 /// A buffer of frames, of which the first bytes may be written already.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Queue {
             let volume = Volume::one(frame.bytes.len());
             if written >= frame.bytes.len() {
                 written -= frame.bytes.len();
-                out.counters.ended(bucket, Outcome::Delivered, volume);
+                out.delivered(bucket, volume);
                 continue;
             }
             rest.written += std::mem::take(&mut written);
@@ -118,7 +118,7 @@ impl Queue {
     pub fn put_in_front(&mut self, mut taken: Self, out: &mut Outgoing) {
         if taken.is_empty() {
             for (bucket, volume) in std::mem::take(&mut taken.tally).into_iter() {
-                out.counters.ended(bucket, Outcome::Delivered, volume);
+                out.delivered(bucket, volume);
             }
             return out.give_buffer(taken.frames);
         }
@@ -146,7 +146,7 @@ impl Queue {
             keep = frame.at + frame.bytes.len();
             if let Some(bucket) = Bucket::of(frame.header.kind, frame.header.target) {
                 self.tally.subtract(bucket, frame.bytes.len());
-                out.counters.ended(bucket, Outcome::Delivered, Volume::one(frame.bytes.len()));
+                out.delivered(bucket, Volume::one(frame.bytes.len()));
             } else {
                 self.control = self.control.saturating_sub(frame.bytes.len());
             }
@@ -219,7 +219,7 @@ impl Queue {
             let Kind::Data(mode) = frame.header.kind else { continue };
             if frame.at + frame.bytes.len() <= self.written {
                 let bucket = Bucket::new(mode, frame.header.target);
-                out.counters.ended(bucket, Outcome::Delivered, Volume::one(frame.bytes.len()));
+                out.delivered(bucket, Volume::one(frame.bytes.len()));
             } else {
                 lost(frame);
             }
@@ -241,7 +241,7 @@ mod tests {
     use switchboard_protocol::{Frame as WholeFrame, Header, Mode};
 
     use super::*;
-    use crate::counters::{Counters, Latency};
+    use crate::counters::{Counters, Latency, Outcome};
 
     #[derive(Debug, Clone)]
     enum Step {

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use switchboard_protocol::{FixedHeader, Flags};
 
 use super::outgoing::Outgoing;
-use crate::counters::{Bucket, Outcome, Volume};
+use crate::counters::{Bucket, Volume};
 use crate::stream::WriteHalf;
 
 /// The runs of one mailbox.
@@ -125,7 +125,7 @@ impl Runs {
 
     /// Counts all frames as written.
     pub fn delivered(&self, out: &Outgoing) {
-        self.tally(|bucket, volume| out.counters.ended(bucket, Outcome::Delivered, volume));
+        self.tally(|bucket, volume| out.delivered(bucket, volume));
     }
 
     /// Writes the runs from where they lie. Answers how many bytes the socket took.

@@ -11,20 +11,13 @@ mod series;
 mod sessions;
 mod traffic;
 
-use std::sync::Arc;
-
 use self::series::Page;
 use crate::counters::Counters;
 use crate::shared::Shared;
 
-/// The page in Prometheus' text format. It is built on a thread of its own: with a million sessions it
-/// takes a while, in which the registrar shall not wait.
-pub(crate) async fn page(shared: Arc<Shared>) -> Result<Vec<u8>, prometheus::Error> {
-    let built = tokio::task::spawn_blocking(move || build(&shared)).await;
-    built.unwrap_or_else(|error| Err(prometheus::Error::Msg(error.to_string())))
-}
-
-fn build(shared: &Shared) -> Result<Vec<u8>, prometheus::Error> {
+/// The page in Prometheus' text format. With a million sessions it takes a while, in which only other operators
+/// wait: it is built on the thread of the admin server.
+pub(crate) fn page(shared: &Shared) -> Result<Vec<u8>, prometheus::Error> {
     let policies = shared.settings.load().policies.clone();
     let mut page = Page::default();
     traffic::add(&mut page, shared, &policies);

@@ -1,5 +1,7 @@
 //! Frames: what came in, where it ended, what waits for an instance, and how long it took.
 
+use std::collections::BTreeMap;
+
 use super::names::{
     DROPPED_FRAMES, ENDED_BYTES, FRAMES, FRAMES_RECEIVED, PARKED, PARKED_BYTES, PARKED_FRAMES,
     READ_TO_WRITE, READS, RECEIVED_BYTES, RELEASED, WRITES,
@@ -24,17 +26,15 @@ fn frames(page: &mut Page, shared: &Shared, policies: &Policies) {
         (Series::of(&FRAMES_RECEIVED), Series::of(&RECEIVED_BYTES));
     let (mut ended, mut ended_bytes) = (Series::of(&FRAMES), Series::of(&ENDED_BYTES));
     let mut dropped = Series::of(&DROPPED_FRAMES);
+    let came_in = came_in(shared);
     let buckets: Vec<_> = Bucket::all().collect();
     for of_class in buckets.chunk_by(|one, next| one.0 == next.0) {
         let name = policies.name(of_class[0].0);
         let mut by_outcome = [0; Outcome::ALL.len()];
         let mut any = false;
         for (_, mode, bucket) in of_class {
-            let (frames, bytes) = pair(shared, |counters| counters.read_received(*bucket));
             // What never came in never ended.
-            if frames == 0 {
-                continue;
-            }
+            let Some((frames, bytes)) = came_in.get(bucket).copied() else { continue };
             any = true;
             received.count(&[&name, mode.name()], frames);
             received_bytes.count(&[&name, mode.name()], bytes);
@@ -56,6 +56,18 @@ fn frames(page: &mut Page, shared: &Shared, policies: &Policies) {
     for series in [received, received_bytes, ended, ended_bytes, dropped] {
         page.add(series);
     }
+}
+
+/// What nodes sent to whom, whoever they are.
+fn came_in(shared: &Shared) -> BTreeMap<Bucket, (u64, u64)> {
+    let mut buckets: BTreeMap<Bucket, (u64, u64)> = BTreeMap::new();
+    let all = shared.counters.iter().flat_map(|counters| counters.flows.read());
+    for (_, bucket, (frames, bytes)) in all {
+        let sum = buckets.entry(bucket).or_default();
+        sum.0 += frames;
+        sum.1 += bytes;
+    }
+    buckets
 }
 
 fn parking(page: &mut Page, shared: &Shared, policies: &Policies) {

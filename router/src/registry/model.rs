@@ -22,6 +22,8 @@ enum Step {
     /// An instance was elected elsewhere, in an epoch so far from that of the master here. With true it
     /// is said by a session that does not hold it.
     Claim(u32, i64, bool),
+    /// An operator makes an instance master.
+    Appoint(u32),
     Reload(MasterPolicy),
     /// The clock shows this from now on.
     Clock(u64),
@@ -88,6 +90,18 @@ impl Model {
         }
     }
 
+    /// Whether an instance may be made master, which it is then, in an epoch that it claims from then on.
+    fn appoint(&mut self, policy: MasterPolicy, instance: u32, epoch: u64) -> bool {
+        let Some(seat) = self.members.get(&instance) else { return false };
+        if policy == MasterPolicy::LowestId {
+            return false;
+        }
+        if self.master.is_none_or(|master| master.0 != instance) {
+            self.master = Some((instance, seat.session, epoch));
+        }
+        true
+    }
+
     fn take_out(&mut self, policy: MasterPolicy, instance: u32) -> Option<Seat> {
         let seat = self.members.remove(&instance)?;
         self.master = self.master.filter(|master| master.0 != instance);
@@ -114,6 +128,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (instance(), 0..4_u32).prop_map(|(i, load)| Step::Load(i, load)),
         4 => (instance(), -3..3_i64, prop::bool::weighted(0.1))
             .prop_map(|(i, epoch, stranger)| Step::Claim(i, epoch, stranger)),
+        3 => instance().prop_map(Step::Appoint),
         1 => policy().prop_map(Step::Reload),
         2 => (0..10_000_u64).prop_map(Step::Clock),
     ];
@@ -200,6 +215,13 @@ proptest! {
                             None
                         }
                     }
+                }
+                Step::Appoint(instance) => {
+                    let epoch = now.max(last.epoch + 1);
+                    let change = Change::Appoint(id(instance));
+                    let may = model.appoint(policy, instance, epoch);
+                    prop_assert_eq!(registry.apply(change, now, &mut effects).is_ok(), may);
+                    None
                 }
                 Step::Reload(new) => {
                     policy = new;

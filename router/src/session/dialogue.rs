@@ -17,6 +17,8 @@ use crate::mailbox::Mailbox;
 use crate::registry::{Change, Program, Refusal};
 use crate::sessions::State;
 use crate::shared::Shared;
+use crate::stream::Peer;
+use crate::tokens::Pass;
 
 impl Session {
     /// Answers a control message. An answer of `Some` ends the session.
@@ -85,7 +87,12 @@ impl Session {
         }
         let settings = self.shared.settings.load_full();
         // It stays with the session, whatever a reload says of its token.
-        self.pass = match settings.tokens.admit(&hello.token) {
+        let admitted = match self.source.mailbox.badge().peer() {
+            // It calls for those whom the admin server let in.
+            Peer::Own => Ok(Pass::default()),
+            _ => settings.tokens.admit(&hello.token),
+        };
+        self.pass = match admitted {
             Ok(pass) => pass,
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         };
@@ -112,6 +119,7 @@ impl Session {
             services: hello.services,
             held: 0,
         };
+        self.source.mailbox.badge().introduce(&hello.name, heartbeat_ms);
         self.source.mailbox.set_greeted();
         // The registrar sends Welcome itself: after it, and before anything that the table brings.
         match self.shared.registrar.admit(change, welcome).await {
@@ -167,7 +175,10 @@ impl Session {
                 let new: Vec<ServiceId> = new.copied().collect();
                 self.source.ids.extend(new);
             }
-            Err(refusal) => self.refuse(&refusal, Some(request)),
+            Err(refusal) => {
+                self.note_refused(&refusal);
+                self.refuse(&refusal, Some(request));
+            }
         }
     }
 

@@ -39,6 +39,7 @@ impl End {
             Self::Asked(Ending::HandshakeTimeout) => SessionEnd::HandshakeTimeout,
             Self::Asked(Ending::Broken) => SessionEnd::Broken,
             Self::Asked(Ending::Shutdown) => SessionEnd::Shutdown,
+            Self::Asked(Ending::Closed(_)) => SessionEnd::Closed,
         }
     }
 
@@ -51,6 +52,7 @@ impl End {
                 HandshakeFailure::Refused(RefusalCode::HandshakeTimeout)
             }
             Self::Asked(Ending::Shutdown) => HandshakeFailure::Refused(RefusalCode::Draining),
+            Self::Asked(Ending::Closed(_)) => HandshakeFailure::Closed,
             Self::Disconnected | Self::Replaced | Self::Asked(_) => HandshakeFailure::Disconnected,
         }
     }

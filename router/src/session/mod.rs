@@ -22,8 +22,10 @@ use switchboard_protocol::{RefusalCode, ServiceId};
 use tracing::{debug, info, warn};
 
 use crate::counters::HandshakeFailure;
+use crate::events::What;
 use crate::forward::local::Local;
 use crate::forward::{self, Source, again};
+use crate::mailbox::badge::Badge;
 use crate::mailbox::{Ending, Mailbox};
 use crate::registry::{Change, Program, Refusal};
 use crate::sessions::State;
@@ -80,7 +82,8 @@ pub(crate) enum End {
 
 /// Runs a connection from its acceptance to its end.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    let (reader, writer) = match accepted.into_halves() {
+    Local::with(|local| local.out.counters.connections.increment());
+    let (reader, writer, peer) = match accepted.into_halves() {
         Ok(halves) => halves,
         Err(error) => {
             count_failure(HandshakeFailure::Io);
@@ -99,9 +102,10 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         let _ = tokio::time::timeout(LINGER, turned_away).await;
         return;
     };
-    let mailbox = Arc::new(Mailbox::new(slot, number, writer));
+    let now = shared.clock.now_ms();
+    let mailbox = Arc::new(Mailbox::new(slot, number, writer, Badge::new(peer, now)));
     shared.sessions.seat(&mailbox);
-    mailbox.heard(shared.clock.now_ms());
+    mailbox.heard(now);
     shared.watchdog.expect_hello(&mailbox, &shared);
     let mut session = Session {
         shared,
@@ -256,6 +260,7 @@ impl Session {
             }
             End::NotAdmitted(refusal, _) => {
                 warn!(session, code = %refusal.code, why = %refusal, "not admitted");
+                self.note_refused(refusal);
             }
             End::Replaced => info!(session, "closed: replaced by a newer incarnation"),
             End::Asked(Ending::SlowConsumer) => {
@@ -265,6 +270,14 @@ impl Session {
             End::Asked(Ending::HeartbeatLost) => warn!(session, %ids, "closed: heartbeat lost"),
             End::Asked(ending) => info!(session, %ids, ?ending, "closed"),
         }
+    }
+
+    /// Keeps a refusal for operators to see.
+    fn note_refused(&self, refusal: &Refusal) {
+        let mailbox = &self.source.mailbox;
+        let (session, peer) = (mailbox.session(), mailbox.badge().peer());
+        let (code, text) = (refusal.code, refusal.text.clone());
+        self.shared.events.note(What::Refused { session, peer, code, text });
     }
 
     /// What the peer is told at the end, if there is anything to tell.
@@ -285,6 +298,10 @@ impl Session {
             }
             End::Asked(Ending::SlowConsumer) => come_back(GoAwayReason::SlowConsumer),
             End::Asked(Ending::HeartbeatLost) => come_back(GoAwayReason::HeartbeatLost),
+            End::Asked(Ending::Closed(reconnect_after_ms)) => {
+                let (reason, reconnect_after_ms) = (GoAwayReason::Closed, *reconnect_after_ms);
+                Control::GoAway(GoAway { reason, reconnect_after_ms })
+            }
         })
     }
 
@@ -340,7 +357,9 @@ impl End {
             Self::Replaced => LeftReason::Replaced,
             Self::Asked(Ending::SlowConsumer) => LeftReason::SlowConsumer,
             Self::Asked(Ending::HeartbeatLost) => LeftReason::HeartbeatLost,
-            Self::Asked(Ending::HandshakeTimeout | Ending::Shutdown) => LeftReason::Closed,
+            Self::Asked(Ending::HandshakeTimeout | Ending::Shutdown | Ending::Closed(_)) => {
+                LeftReason::Closed
+            }
         }
     }
 }

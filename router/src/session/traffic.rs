@@ -11,7 +11,7 @@ use switchboard_protocol::{FixedHeader, Kind, Reason, RefusalCode};
 use super::{End, Session, Step};
 use crate::counters::{Bucket, Outcome, Volume};
 use crate::forward::local::Local;
-use crate::forward::{self, Stop};
+use crate::forward::{self, Source, Stop};
 use crate::mailbox::runs::Frame;
 use crate::registry::Refusal;
 use crate::stream::ReadHalf;
@@ -77,6 +77,7 @@ impl Session {
             self.hear(now, local);
             local.out.counters.reads.increment();
             local.read_at = Some(now);
+            self.source.mailbox.badge().read(n);
             let step = if joined {
                 let bytes = &scratch[..start + n];
                 let taken = self.take_in(bytes, cx, local);
@@ -159,8 +160,7 @@ impl Session {
             // The report tells the whole header, so it waits until that is there.
             Stop::TooLarge(header) if rest.len() < header.header_len() => (false, None),
             Stop::TooLarge(header) => {
-                let own = self.source.owns(header.source);
-                let refusal = too_large(&header, rest, max_frame, own, local);
+                let refusal = too_large(&header, rest, max_frame, &self.source, local);
                 self.refuse_with(&refusal, Some(self.offset), None, local);
                 self.skip = header.length.into();
                 at += self.pass_over(rest.len());
@@ -318,13 +318,13 @@ fn too_large(
     header: &FixedHeader,
     bytes: &[u8],
     max_frame: u32,
-    own: bool,
+    source: &Source,
     local: &mut Local,
 ) -> Refusal {
     if let Some(bucket) = Bucket::of(header.kind, header.target) {
         let volume = Volume::one(header.length as usize);
-        local.out.counters.received(bucket, volume);
-        if own {
+        source.note(bucket, volume, local);
+        if source.owns(header.source) {
             local.out.lose(Frame { header: *header, bytes, at: 0 }, Reason::TooLarge);
             forward::send_reports(local);
         } else {

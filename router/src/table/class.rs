@@ -100,6 +100,21 @@ impl<H: Clone> ClassTable<H> {
         self.members.iter()
     }
 
+    /// All slots, ascending: the instance that each is for, and its member unless it is a hole.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, Option<&Member<H>>)> {
+        self.members.slots()
+    }
+
+    /// How many members have a lower instance number.
+    pub fn live_below(&self, instance: u32) -> u32 {
+        self.members.live_below(instance)
+    }
+
+    /// All who drain, ascending.
+    pub fn all_draining(&self) -> impl Iterator<Item = &Member<H>> {
+        self.draining.iter()
+    }
+
     /// All members, and then all who drain.
     pub fn everyone(&self) -> impl Iterator<Item = &Member<H>> {
         self.members.iter().chain(self.draining.iter())

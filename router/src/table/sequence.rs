@@ -7,6 +7,7 @@
 //!
 //! A slot is a member or the hole that one left behind. Nothing here knows of modes or policies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -19,9 +20,14 @@ pub struct Member<H> {
     pub weight: u16,
     /// What it reported last. Only the registry stores; any shard reads.
     load: AtomicU32,
+    /// What it tells of itself; none where that is nothing.
+    pub metadata: Option<Arc<Metadata>>,
     /// How to reach it.
     pub handle: H,
 }
+
+/// What an instance tells of itself.
+pub type Metadata = BTreeMap<String, String>;
 
 /// The ordered members and holes of a class.
 #[derive(Debug, Clone)]
@@ -74,7 +80,13 @@ struct Index {
 impl<H> Member<H> {
     /// A member that has reported no load.
     pub fn new(instance: u32, weight: u16, handle: H) -> Self {
-        Self { instance, weight, load: AtomicU32::new(0), handle }
+        Self { instance, weight, load: AtomicU32::new(0), metadata: None, handle }
+    }
+
+    /// The same with what it tells of itself.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata: (!metadata.is_empty()).then(|| Arc::new(metadata)), ..self }
     }
 
     /// What it reported last.
@@ -94,6 +106,7 @@ impl<H: Clone> Clone for Member<H> {
             instance: self.instance,
             weight: self.weight,
             load: AtomicU32::new(self.load()),
+            metadata: self.metadata.clone(),
             handle: self.handle.clone(),
         }
     }
@@ -161,6 +174,14 @@ impl<H: Clone> Sequence<H> {
     /// All live members, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Member<H>> {
         self.branches.iter().flat_map(|branch| &branch.leaves).flat_map(|leaf| leaf.members())
+    }
+
+    /// All slots, ascending: the instance that each is for, and its member unless it is a hole.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, Option<&Member<H>>)> {
+        let leaves = self.branches.iter().flat_map(|branch| &branch.leaves);
+        leaves.flat_map(|leaf| {
+            leaf.instances.iter().copied().zip(leaf.slots.iter().map(Option::as_ref))
+        })
     }
 
     /// All slots' instances, ascending, holes among them.
