@@ -24,17 +24,24 @@ local waiting = {}       -- by id: a coroutine, or a function, that waits for wh
 local messages = {}      -- by coroutine: the message that it handles, once it has waited
 local handling, kind, key -- the coroutine of the message that is handled now, how that came, its key
 
+-- What `fail` raises: errors on purpose.
+local Raised = { __tostring = function(raised) return raised.text end }
+
 -- What a handler raised, for its caller and for the log.
 local function failure(raised)
-  if type(raised) == "table" and raised.code ~= nil then
-    return { code = tostring(raised.code), text = tostring(raised.text or raised.code) }
-  end
   local text = tostring(raised)
+  if getmetatable(raised) == Raised then return { code = raised.code, text = text } end
   return { text = text:match("^[^\n]*"), traceback = natives.traceback(text) }
 end
 
-local function work(fn, ...)
-  return work(yield(DONE, xpcall(fn, failure, ...)))
+local work
+
+-- In here a coroutine holds nothing of what it has done.
+local function rest() return work(yield()) end
+
+function work(fn, ...)
+  yield(DONE, xpcall(fn, failure, ...))
+  return rest()
 end
 
 local function take()
@@ -47,6 +54,7 @@ end
 
 local function put(co)
   if idle_count < MAX_IDLE then
+    resume(co)
     idle_count = idle_count + 1
     idle[idle_count] = co
   end
@@ -95,6 +103,18 @@ end
 
 local function spawn(fn, ...)
   return go_on(take(), fn, ...)
+end
+
+-- For when something raised on this side of the border, where nothing should: Lua has no room left, mostly. The
+-- coroutine that was to run does not; whoever waits for it is told.
+local function reset(text)
+  local co = current
+  current, handling = nil, nil
+  local message = co and messages[co]
+  if message then
+    messages[co] = nil
+    natives.answer(message.token, false, { text = text })
+  end
 end
 
 -- Waits for what comes under an id: yields in a coroutine of the pool, and elsewhere lets others work until
@@ -265,18 +285,16 @@ function Node:watch(class, fn)
   callable(fn, "watch")
   local id, text, code, detail = natives.watch(self.number, tostring(class))
   if not id then return nil, text, code, detail end
-  local wanted = true
   local function change(what)
-    if what == nil or not wanted then
-      waiting[id] = nil
-      return false
-    end
+    if what == nil then return end
     waiting[id] = change
-    spawn(fn, what)
-    return wanted
+    return spawn(fn, what)
   end
   waiting[id] = change
-  return function() wanted = false end
+  return function()
+    waiting[id] = nil
+    natives.unwatch(id)
+  end
 end
 
 local function asked(native, ...)
@@ -328,12 +346,14 @@ function module.received()
 end
 
 -- Raises an error with a code of its own, for the caller; nothing is logged.
-function module.fail(code, text) error({ code = code, text = text }, 0) end
+function module.fail(code, text)
+  error(setmetatable({ code = tostring(code), text = tostring(text or code) }, Raised), 0)
+end
 
 -- Time ---------------------------------------------------------------------------------------------------
 
 local function checked(millis)
-  if type(millis) ~= "number" or millis < 0 then
+  if type(millis) ~= "number" or not (millis >= 0) then
     error("a time is a number of milliseconds, not " .. tostring(millis), 3)
   end
   return millis
@@ -437,6 +457,6 @@ module.log = {}
 for _, level in ipairs({ "error", "warn", "info", "debug", "trace" }) do module.log[level] = logger(level) end
 
 return module, {
-  deliver = deliver, complete = complete, hook = hook,
+  deliver = deliver, complete = complete, hook = hook, reset = reset,
   array = array, map = map, binary = binary,
 }
