@@ -117,6 +117,9 @@ local function reset(text)
   end
 end
 
+-- Whether the program around the script has come to its end, if there is one.
+local function is_over() return module.is_over ~= nil and module.is_over() end
+
 -- Waits for what comes under an id: yields in a coroutine of the pool, and elsewhere lets others work until
 -- it is there.
 local function wait_for(id)
@@ -134,7 +137,13 @@ local function wait_for(id)
   end
   local values
   waiting[id] = function(...) values = { n = select("#", ...), ... } end
-  while not values do natives.turn(BREATH) end
+  while not values do
+    natives.turn(BREATH)
+    if not values and is_over() then
+      waiting[id] = nil
+      return nil, "lua-node is ending", "closed"
+    end
+  end
   return unpack(values, 1, values.n)
 end
 
@@ -385,7 +394,8 @@ end
 -- Whether there was such a timer.
 function module.cancel(id)
   local found = type(id) == "number" and id >= 1 and natives.cancel(id)
-  if found then waiting[id] = nil end
+  -- Of what a reload undoes, nothing that comes is waited for: no timer, change or answer.
+  if found or module.is_undoing then waiting[id] = nil end
   return found
 end
 
@@ -409,7 +419,7 @@ function module.run()
   if current ~= nil then error("run is for the main chunk", 2) end
   if module.is_loading then error("a file that is being loaded again cannot run the node", 2) end
   stopped = false
-  while not stopped and not natives.idle() do natives.turn(BREATH) end
+  while not stopped and not is_over() and not natives.idle() do natives.turn(BREATH) end
 end
 
 function module.stop() stopped = true; waiting[natives.timer(0)] = function() end end

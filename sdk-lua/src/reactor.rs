@@ -271,6 +271,11 @@ impl Reactor {
         self.timers.borrow_mut().cancel(id)
     }
 
+    #[cfg(feature = "runner")]
+    pub(crate) fn is_timer_set(&self, id: u64) -> bool {
+        self.timers.borrow().is_set(id)
+    }
+
     /// Whether anything can still happen without the script doing something first.
     pub(crate) fn is_idle(&self) -> bool {
         self.nodes.borrow().is_empty()
