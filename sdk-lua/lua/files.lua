@@ -16,7 +16,7 @@ local entry
 
 -- What was raised ----------------------------------------------------------------------------------------
 
-local last = {}          -- the last failure, and what was raised then
+local last = {}          -- the failure that was raised on, and what was raised: until it is told
 
 -- What a file or a function of the script raised: a text that begins with its place, and a traceback.
 local function failure(raised)
@@ -37,6 +37,9 @@ local function raise_on(failed)
   last = { failure = failed, raised = raised }
   error(raised, 0)
 end
+
+-- What is raised next is another failure, though its text may be the same.
+local function told() last = {} end
 
 -- Loading ------------------------------------------------------------------------------------------------
 
@@ -140,6 +143,17 @@ end
 
 -- Loading again ------------------------------------------------------------------------------------------
 
+local cancel = module.cancel
+local first_id           -- of what the version that is loaded begins
+local cancelled          -- timers of the version before, which end when the new one runs
+
+function module.cancel(id)
+  if not module.is_loading or type(id) ~= "number" or id >= first_id then return cancel(id) end
+  local found = not cancelled[id] and natives.is_set(id)
+  if found then cancelled[id] = true end
+  return found
+end
+
 -- What a version that fails must not change.
 local function snapshot()
   local tables = {}
@@ -175,7 +189,9 @@ local function undo(before)
     if not before.known[path] then forget(file) end
   end
   files = before.order
-  for id = before.id + 1, natives.last_id() do module.cancel(id) end
+  module.is_undoing = true
+  for id = before.id + 1, natives.last_id() do cancel(id) end
+  module.is_undoing = nil
   for node in next, nodes do
     if not before.open[node] then
       nodes[node] = nil
@@ -185,6 +201,7 @@ local function undo(before)
 end
 
 local function refuse(file, failed)
+  told()
   file.broken = failed.text
   natives.log("error", "not reloaded, the version before goes on: " .. (failed.traceback or failed.text))
 end
@@ -203,13 +220,14 @@ local function load_again(file)
   local chunk, why = load(text, "@" .. file.shown, "t", file.env)
   if not chunk then return refuse(file, { text = why }) end
   local before = snapshot()
-  module.is_loading = true
+  module.is_loading, first_id, cancelled = true, before.id + 1, {}
   local ok, failed = run(file, chunk)
   module.is_loading = nil
   if not ok then
     undo(before)
     return refuse(file, failed)
   end
+  for id in next, cancelled do cancel(id) end
   file.broken = nil
   natives.log("info", "reloaded " .. file.shown)
   return true
@@ -244,4 +262,4 @@ local function look()
   return reloaded
 end
 
-return { load_first = load_first, look = look, failure = failure }
+return { load_first = load_first, look = look, failure = failure, told = told }

@@ -24,17 +24,24 @@ local waiting = {}       -- by id: a coroutine, or a function, that waits for wh
 local messages = {}      -- by coroutine: the message that it handles, once it has waited
 local handling, kind, key -- the coroutine of the message that is handled now, how that came, its key
 
+-- What `fail` raises: errors on purpose.
+local Raised = { __tostring = function(raised) return raised.text end }
+
 -- What a handler raised, for its caller and for the log.
 local function failure(raised)
-  if type(raised) == "table" and raised.code ~= nil then
-    return { code = tostring(raised.code), text = tostring(raised.text or raised.code) }
-  end
   local text = tostring(raised)
+  if getmetatable(raised) == Raised then return { code = raised.code, text = text } end
   return { text = text:match("^[^\n]*"), traceback = natives.traceback(text) }
 end
 
-local function work(fn, ...)
-  return work(yield(DONE, xpcall(fn, failure, ...)))
+local work
+
+-- In here a coroutine holds nothing of what it has done.
+local function rest() return work(yield()) end
+
+function work(fn, ...)
+  yield(DONE, xpcall(fn, failure, ...))
+  return rest()
 end
 
 local function take()
@@ -47,6 +54,7 @@ end
 
 local function put(co)
   if idle_count < MAX_IDLE then
+    resume(co)
     idle_count = idle_count + 1
     idle[idle_count] = co
   end
@@ -97,6 +105,21 @@ local function spawn(fn, ...)
   return go_on(take(), fn, ...)
 end
 
+-- For when something raised on this side of the border, where nothing should: Lua has no room left, mostly. The
+-- coroutine that was to run does not; whoever waits for it is told.
+local function reset(text)
+  local co = current
+  current, handling = nil, nil
+  local message = co and messages[co]
+  if message then
+    messages[co] = nil
+    natives.answer(message.token, false, { text = text })
+  end
+end
+
+-- Whether the program around the script has come to its end, if there is one.
+local function is_over() return module.is_over ~= nil and module.is_over() end
+
 -- Waits for what comes under an id: yields in a coroutine of the pool, and elsewhere lets others work until
 -- it is there.
 local function wait_for(id)
@@ -114,7 +137,13 @@ local function wait_for(id)
   end
   local values
   waiting[id] = function(...) values = { n = select("#", ...), ... } end
-  while not values do natives.turn(BREATH) end
+  while not values do
+    natives.turn(BREATH)
+    if not values and is_over() then
+      waiting[id] = nil
+      return nil, "lua-node is ending", "closed"
+    end
+  end
   return unpack(values, 1, values.n)
 end
 
@@ -265,18 +294,16 @@ function Node:watch(class, fn)
   callable(fn, "watch")
   local id, text, code, detail = natives.watch(self.number, tostring(class))
   if not id then return nil, text, code, detail end
-  local wanted = true
   local function change(what)
-    if what == nil or not wanted then
-      waiting[id] = nil
-      return false
-    end
+    if what == nil then return end
     waiting[id] = change
-    spawn(fn, what)
-    return wanted
+    return spawn(fn, what)
   end
   waiting[id] = change
-  return function() wanted = false end
+  return function()
+    waiting[id] = nil
+    natives.unwatch(id)
+  end
 end
 
 local function asked(native, ...)
@@ -328,12 +355,14 @@ function module.received()
 end
 
 -- Raises an error with a code of its own, for the caller; nothing is logged.
-function module.fail(code, text) error({ code = code, text = text }, 0) end
+function module.fail(code, text)
+  error(setmetatable({ code = tostring(code), text = tostring(text or code) }, Raised), 0)
+end
 
 -- Time ---------------------------------------------------------------------------------------------------
 
 local function checked(millis)
-  if type(millis) ~= "number" or millis < 0 then
+  if type(millis) ~= "number" or not (millis >= 0) then
     error("a time is a number of milliseconds, not " .. tostring(millis), 3)
   end
   return millis
@@ -365,7 +394,8 @@ end
 -- Whether there was such a timer.
 function module.cancel(id)
   local found = type(id) == "number" and id >= 1 and natives.cancel(id)
-  if found then waiting[id] = nil end
+  -- Of what a reload undoes, nothing that comes is waited for: no timer, change or answer.
+  if found or module.is_undoing then waiting[id] = nil end
   return found
 end
 
@@ -389,7 +419,7 @@ function module.run()
   if current ~= nil then error("run is for the main chunk", 2) end
   if module.is_loading then error("a file that is being loaded again cannot run the node", 2) end
   stopped = false
-  while not stopped and not natives.idle() do natives.turn(BREATH) end
+  while not stopped and not is_over() and not natives.idle() do natives.turn(BREATH) end
 end
 
 function module.stop() stopped = true; waiting[natives.timer(0)] = function() end end
@@ -437,6 +467,6 @@ module.log = {}
 for _, level in ipairs({ "error", "warn", "info", "debug", "trace" }) do module.log[level] = logger(level) end
 
 return module, {
-  deliver = deliver, complete = complete, hook = hook,
+  deliver = deliver, complete = complete, hook = hook, reset = reset,
   array = array, map = map, binary = binary,
 }

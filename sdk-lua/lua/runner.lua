@@ -3,9 +3,11 @@
 local natives, module, defaults = ...
 
 local connect, run, stop = module.connect, module.run, module.stop
-local xpcall, spawn, next = xpcall, module.spawn, next
+local xpcall, spawn, next, pack, unpack = xpcall, module.spawn, next, table.pack, table.unpack
 
-local PAUSE_MS = 100     -- after an `on_loop` that failed, so that one which always does won't run hot
+local PAUSE_MS = 100     -- after what failed, so that what always does won't run hot
+local ENDING = "lua-node is ending" -- as a wait is told in the prelude
+local MOST_FAILURES = 100 -- waits that may fail in a row while nodes leave
 
 -- Connecting ---------------------------------------------------------------------------------------------
 
@@ -24,6 +26,9 @@ local function same(a, b)
   return true
 end
 
+-- What the command line says of the service that it names, and of no other.
+local OF_SERVICE = { also = true, name = true, weight = true, metadata = true }
+
 -- A node: what the options don't say is as the command line has it. Where they say nothing new, and in a
 -- file that is loaded again, it is the node that there is.
 function module.connect(options)
@@ -31,12 +36,16 @@ function module.connect(options)
   if type(options) ~= "table" then return connect(options) end
   local new = false
   local merged = {}
-  for name, value in next, defaults do merged[name] = value end
+  local is_other = options.service and defaults.service and options.service ~= defaults.service
+  for name, value in next, defaults do
+    if not (is_other and OF_SERVICE[name]) then merged[name] = value end
+  end
   for name, value in next, options do
     new = new or not same(value, defaults[name])
     merged[name] = value
   end
-  if not new and first and first:is_open() then return first end
+  -- One that a reload has undone is not among the nodes, though it may be open still.
+  if not new and first and nodes[first] and first:is_open() then return first end
   for node, known in next, nodes do
     if not node:is_open() then
       nodes[node] = nil
@@ -49,7 +58,7 @@ function module.connect(options)
     refused = { text = text, code = code, plain = not new }
     return nil, text, code, detail
   end
-  nodes[node] = merged
+  nodes[node], refused = merged, nil
   if not new then first = node end
   return node
 end
@@ -65,6 +74,7 @@ local ended              -- why it ends: true, or the failure of `main`
 local function is_over()
   return ended ~= nil or entry.luna_quit_flag
 end
+module.is_over = is_over -- what the main chunk waits for ends as well
 
 -- Has the script end: its loop, and then its nodes, which finish what they have begun.
 function quit()
@@ -84,6 +94,7 @@ function module.run()
 end
 
 local function report(failed)
+  files.told()
   natives.log("error", type(failed) == "table" and failed.traceback or tostring(failed))
 end
 
@@ -122,7 +133,7 @@ function try_reload()
       return nil, "only the coroutine that switchboard started can wait for a reload", "usage"
     end
   end
-  return table.unpack(mine.answer, 1, mine.answer.n)
+  return unpack(mine.answer, 2, mine.answer.n)
 end
 module.try_reload = try_reload
 
@@ -132,8 +143,14 @@ local function upkeep(is_asked)
   if is_asked and not asked then return end
   local waiting = asked or {}
   asked = nil
-  local found = table.pack(files.look())
-  for _, one in ipairs(waiting) do one.answer = found end
+  local found = pack(xpcall(files.look, files.failure))
+  if not found[1] then
+    local failed = found[2]
+    report(failed)
+    module.is_loading = nil
+    found = pack(false, nil, type(failed) == "table" and failed.text or tostring(failed), {})
+  end
+  for place = 1, #waiting do waiting[place].answer = found end
 end
 natives.set_upkeep(upkeep)
 
@@ -152,6 +169,30 @@ local function main_of(env, ...)
   end, ...)
 end
 
+local failing            -- what the last wait failed with, which is told once
+local failures = 0       -- waits in a row that failed
+
+-- After a wait that failed, it is paused, and signals are still heard.
+local function pause(failed)
+  natives.pause(PAUSE_MS)
+  local text = type(failed) == "table" and failed.text or tostring(failed)
+  if text ~= failing then report(failed) end
+  failing = text
+  if natives.signalled() then signalled() end
+end
+
+-- Hands over what comes.
+local function wait(millis)
+  local ok, failed = xpcall(module.wait, files.failure, millis)
+  if ok then
+    failing, failures = nil, 0
+    return
+  end
+  failures = failures + 1
+  -- Protected, as there may be no memory left.
+  xpcall(pause, tostring, failed)
+end
+
 -- Until something ends it, or nothing is left that could happen.
 local function loop()
   is_running = true
@@ -162,12 +203,12 @@ local function loop()
       local ok, failed = xpcall(on_loop, files.failure)
       if not ok then
         report(failed)
-        xpcall(module.wait, report, PAUSE_MS)
+        wait(PAUSE_MS)
       end
     elseif natives.idle() then
       break
     else
-      xpcall(module.wait, report)
+      wait()
     end
   end
   is_running = false
@@ -185,7 +226,8 @@ local function leave()
       end)
     end
   end
-  while left > 0 do xpcall(module.wait, report) end
+  failures = 0
+  while left > 0 and failures < MOST_FAILURES do wait() end
 end
 
 -- Runs a script to its end. Returns nothing if that is as it should be; else what it failed with, and
@@ -193,13 +235,15 @@ end
 local function run_script(path, shown, ...)
   local ok, failed = xpcall(function(...)
     files.load_first(path, shown, entry)
-    main_of(entry, ...)
+    if not is_over() then main_of(entry, ...) end
   end, files.failure, ...)
   if ok then
     if not has_run or rawget(entry, "main") or rawget(entry, "on_loop") then loop() end
     failed = type(ended) == "table" and ended or nil
   end
-  if not failed then return leave() end
+  -- A script that gave up because it was told to is not one that failed.
+  local is_cut = is_over() and type(failed) == "table" and failed.text:find(ENDING, 1, true)
+  if not failed or is_cut then return leave() end
   if type(failed) ~= "table" then failed = { text = tostring(failed) } end
   local kind = "script"
   if refused and failed.text:find(refused.text, 1, true) then

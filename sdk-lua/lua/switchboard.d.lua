@@ -52,6 +52,7 @@ local switchboard = {}
 ---@field drain_timeout? number How long `drain` waits; 10000 unless given.
 ---@field outbox_bytes? integer How much may wait for the router; 8 MiB unless given.
 ---@field handler_queue? integer How many messages may wait for handlers; 8192 unless given.
+---@field handlers_waiting? integer How many handlers may wait for something at a time; 1024 unless given.
 
 ---A service with more to say of it.
 ---@class switchboard.Service
@@ -272,6 +273,7 @@ function switchboard.log.trace(...) end
 ---@field on_overloaded? fun(messages: integer, replies: integer, expired: integer) So many were dropped.
 ---@field on_refused? fun(text: string, code: string) The router refuses something.
 ---@field on_replaced? fun(ids: string[]) A newer incarnation has these ids.
+---@field on_missed? fun(count: integer) So many events came faster than they could be told.
 ---@field on_closed? fun(why: string) The node is closed.
 local Node = {}
 

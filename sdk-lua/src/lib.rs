@@ -11,6 +11,7 @@
 //! - `values/`: what travels; `failure`: what went wrong.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod bind;
 mod failure;
 mod reactor;

@@ -4,8 +4,9 @@
 //! Nothing is borrowed while Lua runs, since scripts call back.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,10 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua};
 use switchboard::{Deliveries, Delivery, Node};
+use tokio::sync::oneshot;
+use tracing::error;
 
+use crate::alarm::Alarm;
 use crate::runtime::Runtime;
 use crate::signal::Signal;
 use crate::timers::Timers;
@@ -32,7 +36,12 @@ pub(crate) struct Reactor {
     /// By number. No number is used again: scripts may hold on to one.
     nodes: RefCell<BTreeMap<u64, Member>>,
     /// Messages whose handlers wait for something.
-    begun: RefCell<HashMap<u64, Delivery>>,
+    begun: RefCell<HashMap<u64, (u64, Delivery)>>,
+    /// What may be given up, by its id.
+    cancellable: RefCell<HashMap<u64, oneshot::Sender<()>>>,
+    alarm: Alarm,
+    /// Methods that came one way and have no handler, as far as they have been told of.
+    unheard: RefCell<HashSet<String>>,
     last_id: Cell<u64>,
     script: OnceCell<Script>,
     /// What the program around the scripts does between messages.
@@ -52,14 +61,18 @@ pub(crate) struct Script {
     pub(crate) complete: Function,
     /// (node, name, ...): something happened to a node.
     pub(crate) hook: Function,
+    /// (text): one of these raised, and left its work half done.
+    pub(crate) reset: Function,
     pub(crate) marks: Marks,
 }
 
 /// A node of this Lua state.
 struct Member {
     node: Node,
-    /// Absent while it is read from.
-    deliveries: Option<Deliveries>,
+    deliveries: Deliveries,
+    /// How many of its messages have handlers that wait, and how many may.
+    waiting: usize,
+    most_waiting: usize,
 }
 
 /// Something to wait for, and what to do with it then.
@@ -78,6 +91,9 @@ impl Reactor {
             timers: RefCell::default(),
             nodes: RefCell::default(),
             begun: RefCell::default(),
+            cancellable: RefCell::default(),
+            alarm: Alarm::default(),
+            unheard: RefCell::default(),
             last_id: Cell::new(0),
             script: OnceCell::new(),
             upkeep: Upkeep::default(),
@@ -107,11 +123,12 @@ impl Reactor {
         self.last_id.get()
     }
 
-    /// Takes a node in; gives its number.
-    pub(crate) fn join(&self, node: Node, deliveries: Deliveries) -> u64 {
+    /// Takes a node in, of whose handlers so many may wait at a time; gives its number.
+    pub(crate) fn join(&self, node: Node, deliveries: Deliveries, most_waiting: usize) -> u64 {
         self.signal.set();
         let number = self.next_id();
-        self.nodes.borrow_mut().insert(number, Member { node, deliveries: Some(deliveries) });
+        let member = Member { node, deliveries, waiting: 0, most_waiting: most_waiting.max(1) };
+        self.nodes.borrow_mut().insert(number, member);
         number
     }
 
@@ -165,14 +182,80 @@ impl Reactor {
         self.script()?.complete.call(values)
     }
 
-    /// Keeps a message whose handler waits.
-    pub(crate) fn keep(&self, token: u64, delivery: Delivery) {
-        self.begun.borrow_mut().insert(token, delivery);
+    /// Keeps a message of a node whose handler waits.
+    pub(crate) fn keep(&self, token: u64, number: u64, delivery: Delivery) {
+        self.begun.borrow_mut().insert(token, (number, delivery));
+        if let Some(member) = self.nodes.borrow_mut().get_mut(&number) {
+            member.waiting += 1;
+        }
     }
 
     /// A message whose handler has waited.
     pub(crate) fn take_begun(&self, token: u64) -> Option<Delivery> {
-        self.begun.borrow_mut().remove(&token)
+        let (number, delivery) = self.begun.borrow_mut().remove(&token)?;
+        if let Some(member) = self.nodes.borrow_mut().get_mut(&number) {
+            member.waiting -= 1;
+            // There is room for another.
+            self.signal.set();
+        }
+        Some(delivery)
+    }
+
+    /// What completes when something is given up.
+    pub(crate) fn cancellable(&self, id: u64) -> oneshot::Receiver<()> {
+        let (cancel, cancelled) = oneshot::channel();
+        self.cancellable.borrow_mut().insert(id, cancel);
+        cancelled
+    }
+
+    /// Gives something up.
+    pub(crate) fn cancel(&self, id: u64) {
+        self.cancellable.borrow_mut().remove(&id);
+    }
+
+    /// Whether this is the first one-way message with a method that nobody handles.
+    pub(crate) fn is_unheard(&self, method: &str) -> bool {
+        let mut unheard = self.unheard.borrow_mut();
+        unheard.len() < MOST_UNHEARD && unheard.insert(method.to_owned())
+    }
+
+    /// A descriptor that can be read from while there is something to do.
+    pub(crate) fn descriptor(&self) -> io::Result<RawFd> {
+        let descriptor = self.signal.descriptor()?;
+        self.set_alarm();
+        Ok(descriptor)
+    }
+
+    /// Has the signal set when the next timer is due, where somebody waits on the descriptor for it.
+    fn set_alarm(&self) {
+        if !self.signal.has_descriptor() {
+            return;
+        }
+        let next = [self.timers.borrow().next(), self.upkeep.next()].into_iter().flatten().min();
+        self.alarm.set(next, &self.signal, self.runtime.handle());
+    }
+
+    /// What raised on the script's side of the border: where there was no memory for it, it is told and left
+    /// behind; an interrupt goes on to the main chunk.
+    fn survive(&self, result: mlua::Result<()>) -> mlua::Result<()> {
+        let Err(error) = result else { return Ok(()) };
+        self.reset(&error);
+        match error {
+            mlua::Error::MemoryError(_) => {
+                error!(%error, "something could not be handed to the script");
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    /// Leaves what the script's side was in the middle of.
+    pub(crate) fn reset(&self, error: &mlua::Error) {
+        let text = error.to_string();
+        let done = self.script().and_then(|script| script.reset.call::<()>(text));
+        if let Err(error) = done {
+            error!(%error, "and that could not be told either");
+        }
     }
 
     pub(crate) fn set_timer(&self, after: Duration, period: Option<Duration>) -> u64 {
@@ -180,11 +263,17 @@ impl Reactor {
         let now = Instant::now();
         let at = now.checked_add(after).unwrap_or(now + DECADES);
         self.timers.borrow_mut().set(id, at, period);
+        self.set_alarm();
         id
     }
 
     pub(crate) fn cancel_timer(&self, id: u64) -> bool {
         self.timers.borrow_mut().cancel(id)
+    }
+
+    #[cfg(feature = "runner")]
+    pub(crate) fn is_timer_set(&self, id: u64) -> bool {
+        self.timers.borrow().is_set(id)
     }
 
     /// Whether anything can still happen without the script doing something first.
@@ -215,8 +304,14 @@ impl Reactor {
         loop {
             self.signal.take();
             let kept = self.upkeep.run()?;
-            let done = self.fire(lua)? + self.finish_jobs(lua)? + self.deliver_all(lua)?;
+            // ORDER: what happened before a message came is told before it, so the messages are taken first.
+            let messages = self.take_messages();
+            let told = self.fire(lua).and_then(|fired| Ok(fired + self.finish_jobs(lua)?));
+            // What was taken is handed over in any case.
+            let delivered = self.deliver(lua, messages);
+            let done = told? + delivered?;
             self.spent.set(0);
+            self.set_alarm();
             if kept + done > 0 {
                 return Ok(kept + done);
             }
@@ -238,7 +333,7 @@ impl Reactor {
             let Some(due) = self.timers.borrow_mut().pop(now) else { return Ok(fired) };
             fired += 1;
             self.spent.set(0);
-            self.complete::<()>(due.id, due.is_last, lua)?;
+            self.survive(self.complete(due.id, due.is_last, lua))?;
         }
         self.signal.set();
         Ok(fired)
@@ -251,7 +346,7 @@ impl Reactor {
             match next {
                 Poll::Ready(Some(then)) => {
                     self.spent.set(0);
-                    then(lua, self)?;
+                    self.survive(then(lua, self))?;
                 }
                 Poll::Ready(None) | Poll::Pending => return Ok(finished),
             }
@@ -260,45 +355,32 @@ impl Reactor {
         Ok(BATCH)
     }
 
-    fn deliver_all(self: &Rc<Self>, lua: &Lua) -> mlua::Result<usize> {
-        let mut delivered = 0;
-        let mut last = 0;
-        loop {
-            let next = {
-                let mut nodes = self.nodes.borrow_mut();
-                let next = nodes.range_mut(last + 1..).next();
-                next.map(|(number, member)| (*number, member.deliveries.take()))
-            };
-            let Some((number, deliveries)) = next else { return Ok(delivered) };
-            last = number;
-            if let Some(mut deliveries) = deliveries {
-                let result = self.deliver_from(lua, number, &mut deliveries);
-                if let Some(member) = self.nodes.borrow_mut().get_mut(&number) {
-                    member.deliveries = Some(deliveries);
+    /// The next messages of all nodes, as many as may be begun.
+    fn take_messages(&self) -> Vec<(u64, Delivery)> {
+        let mut context = Context::from_waker(&self.waker);
+        let mut messages = Vec::new();
+        for (number, member) in self.nodes.borrow_mut().iter_mut() {
+            let room = member.most_waiting.saturating_sub(member.waiting).min(BATCH);
+            for taken in 1..=room {
+                let Poll::Ready(Some(delivery)) = member.deliveries.poll_next(&mut context) else {
+                    break;
+                };
+                messages.push((*number, delivery));
+                if taken == BATCH {
+                    self.signal.set();
                 }
-                delivered += result?;
             }
         }
+        messages
     }
 
-    fn deliver_from(
-        self: &Rc<Self>,
-        lua: &Lua,
-        number: u64,
-        deliveries: &mut Deliveries,
-    ) -> mlua::Result<usize> {
-        let mut context = Context::from_waker(&self.waker);
-        for delivered in 0..BATCH {
-            match deliveries.poll_next(&mut context) {
-                Poll::Ready(Some(delivery)) => {
-                    self.spent.set(0);
-                    crate::bind::answering::hand_over(lua, self, number, delivery)?;
-                }
-                Poll::Ready(None) | Poll::Pending => return Ok(delivered),
-            }
+    fn deliver(self: &Rc<Self>, lua: &Lua, messages: Vec<(u64, Delivery)>) -> mlua::Result<usize> {
+        let count = messages.len();
+        for (number, delivery) in messages {
+            self.spent.set(0);
+            crate::bind::answering::hand_over(lua, self, number, delivery)?;
         }
-        self.signal.set();
-        Ok(BATCH)
+        Ok(count)
     }
 }
 
@@ -316,5 +398,8 @@ impl Drop for Reactor {
 
 /// How many things of a kind are handed over in one turn.
 const BATCH: usize = 256;
+
+/// How many methods without a handler are told of.
+const MOST_UNHEARD: usize = 256;
 
 const DECADES: Duration = Duration::from_secs(1 << 30);

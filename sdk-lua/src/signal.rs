@@ -72,6 +72,11 @@ impl Signal {
             .ok_or_else(|| io::Error::other("there is no pipe"))
     }
 
+    /// Whether anybody asked for the descriptor.
+    pub(crate) fn has_descriptor(&self) -> bool {
+        self.pipe.get().is_some()
+    }
+
     /// Wakes the Lua thread.
     pub(crate) fn set(&self) {
         let before = self.state.swap(SET, Ordering::AcqRel);

@@ -40,6 +40,11 @@ impl Timers {
         }
     }
 
+    #[cfg(feature = "runner")]
+    pub(crate) fn is_set(&self, id: u64) -> bool {
+        self.set.contains_key(&id)
+    }
+
     /// The next timer that goes off by now. One that repeats is set again, a period after it was due, or
     /// where that is over as well, after now: it does not catch up on what it missed.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Due> {

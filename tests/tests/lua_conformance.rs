@@ -14,7 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 /// What each Lua runs to its end, beside a router and a node in Rust.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
+    "bounds",
     "calling",
     "connecting",
     "handling",
@@ -390,7 +391,7 @@ fn every_value_goes_from_rust_to_lua_and_back() {
         let extension = call("echo", &[Value::Ext(1, vec![0])]).unwrap_err().to_string();
         assert!(extension.contains("Lua has no value for an extension"), "{host:?}: {extension}");
         let many = call("echo", &vec![Value::from(1); 1_100_000]).unwrap_err().to_string();
-        assert!(many.contains("error"), "{host:?}: {many}");
+        assert!(many.contains("1100000 arguments, and 5000 may be"), "{host:?}: {many}");
         assert_eq!(call("echo", &[Value::from(1)]).expect("an answer"), [0x91, 1][..], "{host:?}");
         call("leave", &[]).expect("it leaves");
         ends_well(&mut running, "echo");
@@ -412,6 +413,9 @@ fn a_count_that_is_only_announced_takes_no_memory() {
     };
     let announced = Encoded { count: u32::MAX as usize - 1, bytes: vec![1] };
     let error = call(announced).unwrap_err().to_string();
+    assert!(error.contains("4294967294 arguments, and 5000 may be: pass a table"), "{error}");
+    let cut = Encoded { count: 5000, bytes: vec![1] };
+    let error = call(cut).unwrap_err().to_string();
     assert!(error.contains("argument 2: the payload ends in the middle of a value"), "{error}");
     assert_eq!(call(Encoded { count: 1, bytes: vec![1] }).expect("an answer"), [0x91, 1][..]);
     let leave = node.call::<()>(Direct, "matchsvr.1", "leave", ());

@@ -139,6 +139,28 @@ fn a_dead_router_ends_it_with_3_and_is_named() {
 }
 
 #[test]
+fn a_connect_that_failed_is_not_told_once_another_did_not() {
+    let router = RouterProcess::with(CLASSES);
+    let text = "local s = require 'switchboard'
+        print(s.connect{ routers = '127.0.0.1:1' })
+        assert(s.connect{})
+        error('boom')";
+    let output = Script::new(text).at(router.listen()).run();
+    assert_ends(&output, 1, "lua-node: script.lua:4: boom");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!log.contains("could not connect"), "{log}");
+}
+
+#[test]
+fn a_mark_of_the_encoding_in_front_of_a_file_is_no_part_of_it() {
+    let script = Script::new("\u{feff}print(import('a.lua').x)")
+        .file("a.lua", "\u{feff}#!/usr/bin/env lua-node\nx = 1");
+    assert_prints(&script.run(), "1\n");
+    let check = Script::new("\u{feff}x = 1").args(&["--check"]).run();
+    assert_prints(&check, "script.lua: ok\n");
+}
+
+#[test]
 fn an_unknown_class_ends_it_with_3_and_is_named() {
     let router = RouterProcess::with(CLASSES);
     let output =
@@ -198,6 +220,50 @@ fn connect_takes_from_the_command_line_what_it_was_not_told() {
         quit()";
     let output = Script::new(text).at(router.listen()).args(&["--also", "gamesvr.2"]).run();
     assert_prints(&output, "matchsvr.1 gamesvr.2\tgamesvr.7\ntrue\tmatchsvr.1\n");
+}
+
+#[test]
+fn another_service_takes_over_nothing_that_is_of_the_one_on_the_command_line() {
+    let router = RouterProcess::with(CLASSES);
+    let text = "local s = require 'switchboard'
+        local node = assert(s.connect{})
+        local other = assert(s.connect{ service = 'gamesvr.7' })
+        s.sleep(50)
+        print(node:is_open(), table.concat(node:ids(), ' '), table.concat(other:ids(), ' '))
+        quit()";
+    let output = Script::new(text)
+        .at(router.listen())
+        .args(&["--also", "gamesvr.2", "--weight", "3", "--name", "matches"])
+        .run();
+    assert_prints(&output, "true\tmatchsvr.1 gamesvr.2\tgamesvr.7\n");
+}
+
+#[test]
+fn text_is_loaded_and_bytecode_is_not() {
+    let text = "local code = string.dump(function() return 'bytecode' end)
+        local file = io.open('code.lua', 'wb')
+        file:write(code)
+        file:close()
+        local function tell(chunk, why) print(chunk, (why:gsub('\\n.*', ''))) end
+        tell(load(code))
+        tell(load(code, 'code', 'b', {}))
+        tell(load(function() local part = code code = nil return part end, '=parts', 'bt'))
+        tell(loadfile('code.lua'))
+        tell(loadfile('code.lua', 'b'))
+        tell(pcall(dofile, 'code.lua'))
+        tell(pcall(require, 'code'))
+        print(load('return x, ...', '=text', 't', { x = 7 })(8), load('return x')(), loadfile('plain.lua')())
+        print(dofile('plain.lua'), require('plain'), (select(2, pcall(require, 'nosuch')):gsub('\\n.*', '')))
+        print(select(2, load('x = = 1')), select(2, pcall(dofile, 'nosuch.lua')))";
+    let refused = "attempt to load a binary chunk (mode is 't')";
+    let expected = format!(
+        "{nil}{nil}{nil}{nil}{nil}false\t{refused}\n\
+         false\terror loading module 'code' from file './code.lua':\n\
+         7\tnil\tplain\nplain\tplain\tmodule 'nosuch' not found:\n\
+         [string \"x = = 1\"]:1: unexpected symbol near '='\tcannot open nosuch.lua: No such file or directory\n",
+        nil = format!("nil\t{refused}\n"),
+    );
+    assert_prints(&Script::new(text).file("plain.lua", "return 'plain'").run(), &expected);
 }
 
 #[test]
@@ -356,6 +422,90 @@ fn a_signal_ends_a_script_that_waits_in_a_loop_of_its_own() {
 }
 
 #[test]
+fn a_signal_ends_what_the_main_chunk_waits_for() {
+    let router = RouterProcess::with(CLASSES);
+    let cases = [
+        ("function on_loop() s.sleep(1e9) end", ""),
+        (
+            "function on_loop() print(node:call(s.DIRECT('matchsvr.1'), 'never')) end",
+            "nil\tlua-node is ending\tclosed\n",
+        ),
+        ("print(node:call(s.DIRECT('matchsvr.1'), 'never'))", "nil\tlua-node is ending\tclosed\n"),
+        ("assert(node:call(s.DIRECT('matchsvr.1'), 'never'))", ""),
+    ];
+    for (wait, printed) in cases {
+        let text = format!(
+            "local s = require 'switchboard'
+            node = assert(s.connect{{ call_timeout = 1e9, drain_timeout = 100 }})
+            function node.on.never() print('ready') s.sleep(1e9) end
+            s.after(1, print, 'ready')
+            {wait}"
+        );
+        let mut node = ready(Script::new(&text).at(router.listen()));
+        node.signal("TERM");
+        assert_eq!(node.wait_exit().code(), Some(0), "{wait}: {}", node.log());
+        assert_eq!(node.out().replace("ready\n", ""), printed, "{wait}");
+    }
+}
+
+#[test]
+fn the_quit_flag_ends_a_loop_of_the_scripts_own() {
+    for flag in ["luna_quit_flag", "_G.luna_quit_flag"] {
+        let text = format!(
+            "local s = require 'switchboard'
+            s.every(1e6, print)
+            s.after(5, function() {flag} = true end)
+            s.run()
+            print('after the loop')"
+        );
+        assert_prints(&run(&text), "after the loop\n");
+    }
+}
+
+#[test]
+fn a_script_that_quits_while_it_is_loaded_has_no_main() {
+    assert_prints(&run("function main() print('main') end quit() print('loaded')"), "loaded\n");
+}
+
+#[test]
+fn a_wait_that_always_fails_is_told_once_and_a_signal_still_ends_it() {
+    for more in ["", "function on_loop() error('as ever') end"] {
+        let text = format!(
+            "local s = require 'switchboard'
+            local waits = 0
+            s.every(1e6, print)
+            s.wait = function()
+                waits = waits + 1
+                if waits == 5 then print('ready') end
+                error('no wait')
+            end
+            {more}"
+        );
+        let mut node = ready(Script::new(&text));
+        node.signal("TERM");
+        assert_eq!(node.wait_exit().code(), Some(0), "{more}");
+        assert_eq!(node.log().matches("ERROR lua_node: script.lua:7: no wait").count(), 1);
+    }
+}
+
+#[test]
+fn a_failure_is_told_with_its_own_place_though_another_had_the_same_text() {
+    let text = "local s = require 'switchboard'
+        n = 0
+        function on_loop()
+            n = n + 1
+            if n == 1 then error('the same', 0) end
+            error(quit() or 'the same', 0)
+        end";
+    let output = run(text);
+    assert_prints(&output, "");
+    let log = String::from_utf8_lossy(&output.stderr);
+    for place in ["script.lua:5: the same", "script.lua:6: the same"] {
+        assert!(log.contains(place), "{place}: {log}");
+    }
+}
+
+#[test]
 fn on_quit_signal_decides_when_the_script_ends() {
     let router = RouterProcess::with(CLASSES);
     for place in ["", "_G."] {
@@ -473,6 +623,35 @@ async fn a_handler_over_the_instruction_limit_fails_and_the_node_lives() {
         assert_eq!(call(&caller, "fine").await, Ok(50000), "each has the limit to itself");
     }
     node.expect_log("script.lua:12: over the instruction limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_handlers_over_the_instruction_limit_leave_the_node_whole() {
+    let router = RouterProcess::with(CLASSES);
+    let caller = caller(&router).await;
+    let text = format!(
+        "{CONNECT}
+        function node.on.endless() while true do end end
+        function node.on.later() s.sleep(0) while true do end end
+        function node.on.fine() s.sleep(0) return 1 end
+        print('ready')"
+    );
+    let script = Script::new(&text).at(router.listen());
+    let _node = ready(script.args(&["--instruction-limit", "10000", "--log", "off"]));
+    // Some of the looks fall into what runs around the handlers: those must not be cut short.
+    for _ in 0..60 {
+        let begun: Vec<_> = (0..50)
+            .map(|n| {
+                let (caller, method) = (caller.clone(), ["endless", "later"][n % 2]);
+                tokio::spawn(async move { call(&caller, method).await })
+            })
+            .collect();
+        for result in begun {
+            let result = result.await.expect("no panic");
+            assert_remote(result, "over the instruction limit: 10000 instructions without a wait");
+        }
+        assert_eq!(call(&caller, "fine").await, Ok(1));
+    }
 }
 
 #[test]

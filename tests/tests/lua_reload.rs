@@ -3,7 +3,7 @@
 
 use switchboard::{CallError, Direct, Node};
 use switchboard_tests::lua_node::Script;
-use switchboard_tests::{LuaNode, RouterProcess, eventually};
+use switchboard_tests::{LuaNode, RouterProcess, eventually, wait};
 
 const CLASSES: &str = "classes: {matchsvr: {id: 5}, gamesvr: {id: 6}}\n";
 const CONNECT: &str = "local s = require 'switchboard'\nnode = node or assert(s.connect{})\n";
@@ -42,8 +42,10 @@ impl Stage {
 
     /// Replaces a file with a version that does not run, for this reason.
     fn breaks(&self, name: &str, text: &str, why: &str) {
+        let line = format!("not reloaded, the version before goes on: {why}");
+        let before = self.node.log().matches(&line).count();
         self.node.rewrite(name, text);
-        self.node.expect_log(&format!("not reloaded, the version before goes on: {why}"));
+        eventually(&line, || self.node.log().matches(&line).count() > before);
     }
 }
 
@@ -244,6 +246,85 @@ async fn a_timer_that_is_kept_is_one_and_calls_the_new_version() {
     stage.reload("script.lua", &format!("{CONNECT}{}", text("new")));
     assert_eq!(stage.says("timer").await, timer);
     while stage.says("ticked").await != "new" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_throws_costs_the_one_before_no_timer() {
+    let text = |version: &str, more: &str| {
+        format!(
+            "count = count or 0
+            if timer then was_set = s.cancel(timer) and not s.cancel(timer) end
+            timer = s.every(1, function() count = count + 1 seen = '{version}' end)
+            function node.on.count() return seen and tostring(count) or '0' end
+            function node.on.seen() return tostring(seen) .. tostring(was_set) end
+            {more}"
+        )
+    };
+    let stage = Stage::new(script(&text("old", ""))).await;
+    let broken = format!("{CONNECT}{}", text("broken", "\nerror('no')"));
+    stage.breaks("script.lua", &broken, "script.lua:9: no");
+    let before = stage.says("count").await;
+    let goes_on = async { while stage.says("count").await == before {} };
+    tokio::time::timeout(wait::PATIENCE, goes_on).await.expect("the timer goes on");
+    assert_eq!(stage.says("seen").await, "oldnil");
+
+    stage.reload("script.lua", &format!("{CONNECT}{}", text("new", "seen = nil")));
+    let fires = async { while stage.says("seen").await.starts_with("nil") {} };
+    tokio::time::timeout(wait::PATIENCE, fires).await.expect("the new timer fires");
+    for _ in 0..20 {
+        assert_eq!(stage.says("seen").await, "newtrue", "the old timer is cancelled");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_a_version_that_throws_hears_nothing() {
+    let watch =
+        "node:watch('gamesvr', function(change) print('heard by VERSION', change.kind) end)";
+    let stage = Stage::new(script("")).await;
+    let broken = format!("{CONNECT}{}\nerror('no')", watch.replace("VERSION", "the broken one"));
+    stage.breaks("script.lua", &broken, "script.lua:4: no");
+    stage.reload("script.lua", &format!("{CONNECT}{}", watch.replace("VERSION", "the next")));
+    stage.node.expect_out("heard by the next\tsynced");
+    assert!(!stage.node.out().contains("broken"), "{}", stage.node.out());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_a_version_that_throws_connected_is_nobodys() {
+    let text = "local s = require 'switchboard'
+        a, b = import 'a.lua', import 'b.lua'
+        _G.kept = {}
+        function on_quit_signal() print('looked', try_reload()) end
+        s.every(1e6, print)
+        print('ready')";
+    let router = RouterProcess::with(CLASSES);
+    let mut node = Script::new(text)
+        .file("a.lua", "")
+        .file("b.lua", "")
+        .args(&["--service", "matchsvr.1", "--router", router.listen(), "--reload-every", "0"])
+        .start();
+    node.expect_out("ready");
+    // Both are loaded again in one look, so that the node is still closing.
+    node.rewrite("a.lua", "kept.node = assert(require('switchboard').connect{}) error('no')");
+    node.rewrite(
+        "b.lua",
+        "print('another', kept.node ~= assert(require('switchboard').connect{})) quit()",
+    );
+    node.signal("TERM");
+    node.expect_out("another\ttrue");
+    assert_eq!(node.wait_exit().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_reload_is_answered_though_the_look_fails() {
+    let text = "function node.on.ask()
+            local ipairs = ipairs
+            _G.ipairs = nil
+            local list, why = try_reload()
+            _G.ipairs = ipairs
+            return tostring(list) .. ', ' .. why:match(\"global 'ipairs'\")
+        end";
+    let stage = Stage::new(script(text)).await;
+    assert_eq!(stage.says("ask").await, "nil, global 'ipairs'");
 }
 
 #[tokio::test(flavor = "multi_thread")]

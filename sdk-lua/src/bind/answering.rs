@@ -8,7 +8,7 @@ use switchboard::{Delivery, Encoded, HandlerError, Mode};
 use tracing::{error, warn};
 
 use crate::reactor::Reactor;
-use crate::values::{self, Decoder};
+use crate::values::{self, Decoder, MAX_VALUES};
 
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
@@ -37,8 +37,8 @@ pub(crate) fn hand_over(
         return Ok(());
     };
     let token = reactor.next_id();
-    // Each takes a byte at least; a count is only announced.
-    let mut values = MultiValue::with_capacity(args.count.min(args.bytes.len()) + 8);
+    // A count is only announced.
+    let mut values = MultiValue::with_capacity(args.count.min(MAX_VALUES) + 8);
     values.push_back(Value::Integer(number as i64));
     values.push_back(Value::Integer(token as i64));
     let (name, key) = match (lua.create_string(method), key(lua, &delivery)) {
@@ -60,17 +60,23 @@ pub(crate) fn hand_over(
     let returned: MultiValue = match reactor.script()?.deliver.call(values) {
         Ok(returned) => returned,
         Err(error) => {
+            reactor.reset(&error);
             not_handed_over(delivery, &error);
             return Ok(());
         }
     };
     match returned.front() {
         Some(Value::Boolean(_)) => answer(lua, reactor, delivery, returned),
-        Some(Value::Integer(_)) => delivery.no_method(),
+        Some(Value::Integer(_)) => {
+            if !delivery.wants_reply() && reactor.is_unheard(method) {
+                warn!(from = %delivery.from(), method, "no handler for a one-way message; told once");
+            }
+            delivery.no_method();
+        }
         _ => {
             let mut delivery = delivery;
             delivery.begin();
-            reactor.keep(token, delivery);
+            reactor.keep(token, number, delivery);
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mlua::{FromLua, IntoLuaMulti, Lua, Table, Value};
-use switchboard::{Builder, Node, Service, ServiceId};
+use switchboard::{Builder, DEFAULT_HANDLERS_WAITING, Node, Service, ServiceId};
 
 use super::events;
 use crate::failure::Failure;
@@ -51,9 +51,11 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
 /// Waits with all of Lua: nothing of this state runs until the node is connected or its time is over.
 fn connect(lua: &Lua, reactor: &Rc<Reactor>, options: &Table) -> Result<u64, Failure> {
     let builder = builder(lua, options)?;
+    let most = read::<usize>(lua, options, "handlers_waiting")?;
+    let most = most.unwrap_or(DEFAULT_HANDLERS_WAITING);
     let (node, deliveries) = reactor.block_on(builder.connect_with_deliveries())?;
     let events = node.events();
-    let number = reactor.join(node, deliveries);
+    let number = reactor.join(node, deliveries, most);
     events::follow(reactor, number, events);
     Ok(number)
 }
@@ -210,7 +212,7 @@ fn first_line(error: &mlua::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "service",
     "also",
     "routers",
@@ -225,6 +227,7 @@ const OPTIONS: [&str; 14] = [
     "drain_timeout",
     "outbox_bytes",
     "handler_queue",
+    "handlers_waiting",
 ];
 
 /// To the id that the new service's name comes under.

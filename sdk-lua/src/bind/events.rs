@@ -28,19 +28,18 @@ fn told(
 ) -> mlua::Result<()> {
     let Some(event) = event else { return Ok(()) };
     let closed = matches!(event, Event::Closed(_));
-    if let Some(node) = reactor.node(number) {
-        log(&node, &event);
-        if let Some((hook, values)) = hook(lua, &node, event)? {
-            let mut all = (number, hook).into_lua_multi(lua)?;
-            all.extend(values);
-            reactor.script()?.hook.call::<()>(all)?;
-        }
-    }
+    let node = reactor.node(number);
+    // ORDER: first what keeps the events coming. What is told to the script may fail.
     match closed {
         true => reactor.part(number),
         false => follow(reactor, number, events),
     }
-    Ok(())
+    let Some(node) = node else { return Ok(()) };
+    log(&node, &event);
+    let Some((hook, values)) = hook(lua, &node, event)? else { return Ok(()) };
+    let mut all = (number, hook).into_lua_multi(lua)?;
+    all.extend(values);
+    reactor.script()?.hook.call::<()>(all)
 }
 
 /// The hook of an event, and what it is called with.
@@ -73,6 +72,7 @@ fn hook(lua: &Lua, node: &Node, event: Event) -> mlua::Result<Option<(&'static s
         Event::Refused { code, text } => {
             ("on_refused", (text, code.to_string()).into_lua_multi(lua)?)
         }
+        Event::Missed(count) => ("on_missed", count.into_lua_multi(lua)?),
         Event::Closed(reason) => ("on_closed", reason.to_string().into_lua_multi(lua)?),
         _ => return Ok(None),
     };

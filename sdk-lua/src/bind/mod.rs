@@ -45,6 +45,7 @@ pub(crate) fn open_anew(lua: &Lua) -> mlua::Result<(Table, Rc<Reactor>)> {
         deliver: prelude.raw_get("deliver")?,
         complete: prelude.raw_get("complete")?,
         hook: prelude.raw_get("hook")?,
+        reset: prelude.raw_get("reset")?,
         marks: Marks {
             array: prelude.raw_get("array")?,
             map: prelude.raw_get("map")?,

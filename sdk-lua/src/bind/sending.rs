@@ -1,7 +1,7 @@
 //! What scripts send: forward, call, collect. Arguments are encoded here, on the Lua thread, and names
 //! what can't travel.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -267,16 +267,16 @@ fn answers(lua: &Lua, node: &Node, collected: Collected<Bytes>) -> mlua::Result<
 /// Lends a buffer, so that encoding a message allocates nothing.
 fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     thread_local! {
-        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    SCRATCH.with_borrow_mut(|buffer| {
-        buffer.clear();
-        let result = work(buffer);
-        if buffer.capacity() > KEEP_CAPACITY {
-            *buffer = Vec::new();
-        }
-        result
-    })
+    // Taken, not borrowed: reading a value may run Lua, and that may send.
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
+    let result = work(&mut buffer);
+    if buffer.capacity() <= KEEP_CAPACITY {
+        SCRATCH.set(buffer);
+    }
+    result
 }
 
 /// A scratch buffer that grew beyond this is given back: 64 KiB.

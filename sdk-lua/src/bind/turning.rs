@@ -12,7 +12,9 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
     // (milliseconds, milliseconds or nil): to the id that the time being over comes under.
     let r = reactor.clone();
     let timer = move |_: &Lua, (after, period): (f64, Option<f64>)| {
-        Ok(r.set_timer(millis(after), period.map(millis)))
+        // A period of nothing would leave time for nothing else.
+        let period = period.map(|period| millis(period).max(SHORTEST));
+        Ok(r.set_timer(millis(after), period))
     };
     natives.raw_set("timer", lua.create_function(timer)?)?;
     let r = reactor.clone();
@@ -29,7 +31,7 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
     let idle = move |_: &Lua, ()| Ok(r.is_idle());
     natives.raw_set("idle", lua.create_function(idle)?)?;
     let r = reactor.clone();
-    let descriptor = move |_: &Lua, ()| Ok(r.signal.descriptor()?);
+    let descriptor = move |_: &Lua, ()| Ok(r.descriptor()?);
     natives.raw_set("descriptor", lua.create_function(descriptor)?)?;
     let now = |_: &Lua, ()| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -45,6 +47,8 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
 fn millis(millis: f64) -> Duration {
     Duration::try_from_secs_f64((millis / 1000.0).clamp(0.0, DECADES)).unwrap_or_default()
 }
+
+const SHORTEST: Duration = Duration::from_micros(1);
 
 /// In seconds.
 const DECADES: f64 = 1e9;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 use switchboard::{Direction, Membership, Node, Watcher};
+use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 use crate::reactor::Reactor;
@@ -17,13 +18,20 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
         match node.watch(class.as_str()) {
             Ok(watcher) => {
                 let id = r.next_id();
-                follow(&r, id, node, watcher);
+                let cancelled = r.cancellable(id);
+                follow(&r, id, node, watcher, cancelled);
                 id.into_lua_multi(lua)
             }
             Err(error) => Failure::from(error).into_lua_multi(lua),
         }
     };
     natives.raw_set("watch", lua.create_function(watch)?)?;
+    let r = reactor.clone();
+    let unwatch = move |_: &Lua, id: u64| {
+        r.cancel(id);
+        Ok(())
+    };
+    natives.raw_set("unwatch", lua.create_function(unwatch)?)?;
     let r = reactor.clone();
     let ids = move |_: &Lua, number: u64| {
         let written = |node: &Node| {
@@ -57,19 +65,31 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
     natives.raw_set("stats", lua.create_function(stats)?)
 }
 
-fn follow(reactor: &Rc<Reactor>, id: u64, node: Node, mut watcher: Watcher) {
+/// Hands the changes of a class on, one by one, until the node is closed or nobody wants them.
+fn follow(
+    reactor: &Rc<Reactor>,
+    id: u64,
+    node: Node,
+    mut watcher: Watcher,
+    mut cancelled: oneshot::Receiver<()>,
+) {
     let next = async move {
-        let change = watcher.next().await;
-        (change, node, watcher)
+        let change = tokio::select! {
+            biased;
+            _ = &mut cancelled => None,
+            change = watcher.next() => change,
+        };
+        (change, node, watcher, cancelled)
     };
-    reactor.begin(next, move |(change, node, watcher), lua, reactor| {
-        let Some(change) = change else { return reactor.complete(id, Value::Nil, lua) };
-        let change = told(lua, &node, change)?;
-        let goes_on: bool = reactor.complete(id, change, lua)?;
-        if goes_on {
-            follow(reactor, id, node, watcher);
-        }
-        Ok(())
+    reactor.begin(next, move |(change, node, watcher, cancelled), lua, reactor| {
+        let Some(change) = change else {
+            reactor.cancel(id);
+            return reactor.complete(id, Value::Nil, lua);
+        };
+        let change = told(lua, &node, change);
+        // ORDER: first what keeps the changes coming. What is told to the script may fail.
+        follow(reactor, id, node, watcher, cancelled);
+        reactor.complete(id, change?, lua)
     });
 }
 

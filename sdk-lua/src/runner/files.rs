@@ -68,6 +68,10 @@ pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, String)> {
     if stamp(&after) != before || after.len() != text.len() as u64 {
         return Err(io::Error::other("it is being written"));
     }
+    // The mark of UTF-8, which some editors write.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
     // A line for the shell, `#!/usr/bin/env lua-node`, becomes a comment of the same line.
     if text.starts_with(b"#") {
         text.splice(..0, *b"--");

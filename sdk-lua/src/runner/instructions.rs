@@ -1,6 +1,7 @@
 //! `--instruction-limit`: how much a script may run from one wait to the next, so that an endless loop costs its
 //! handler and not the node. Without the option none of this is there.
 
+use mlua::debug::Debug;
 use mlua::{Function, HookTriggers, Lua, Table, VmState};
 
 use crate::reactor::Reactor;
@@ -14,9 +15,9 @@ pub(super) fn limit(lua: &Lua, reactor: &Reactor, limit: u64) -> mlua::Result<()
     let step = (limit / 10).clamp(LEAST_STEP, LARGEST_STEP);
     let spent = reactor.spent.clone();
     let triggers = HookTriggers::new().every_nth_instruction(step as u32);
-    lua.set_global_hook(triggers, move |lua, _| {
+    lua.set_global_hook(triggers, move |lua, running| {
         spent.set(spent.get() + step);
-        match spent.get() > limit {
+        match spent.get() > limit && !is_own(running) {
             true => Err(over(lua, 0, limit)),
             false => Ok(VmState::Continue),
         }
@@ -36,6 +37,12 @@ pub(super) fn limit(lua: &Lua, reactor: &Reactor, limit: u64) -> mlua::Result<()
         library.set(name, raising)?;
     }
     Ok(())
+}
+
+/// Whether what runs is written in Lua here. It is short, and what it has begun it ends: it puts away the
+/// coroutine of a handler that went over the limit, before the sum is 0 again.
+fn is_own(running: &Debug<'_>) -> bool {
+    running.source().source.is_some_and(|source| OWN_SOURCES.contains(&&*source))
 }
 
 /// The error, with its place from this level of the stack on.
@@ -67,6 +74,9 @@ local function checked(...)
   return ...
 end
 return function(...) return checked(caught(...)) end";
+
+/// What Lua calls the prelude, and the runner.
+const OWN_SOURCES: [&str; 2] = ["=switchboard", "=lua-node"];
 
 /// How many instructions lie between two looks: enough for an error to be handled, and few enough for the
 /// limit to be kept.

@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
 use tracing::{error, info};
@@ -100,6 +101,8 @@ fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>, options: &Options) -> 
     natives.raw_set("idle", lua.create_function(move |_, ()| Ok(r.is_idle()))?)?;
     let r = reactor.clone();
     natives.raw_set("last_id", lua.create_function(move |_, ()| Ok(r.last_id()))?)?;
+    let r = reactor.clone();
+    natives.raw_set("is_set", lua.create_function(move |_, id: u64| Ok(r.is_timer_set(id)))?)?;
     // What runs now may use up all that one turn may.
     let spent = reactor.spent.clone();
     let fresh = move |_: &Lua, ()| {
@@ -107,6 +110,12 @@ fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>, options: &Options) -> 
         Ok(())
     };
     natives.raw_set("fresh", lua.create_function(fresh)?)?;
+    // (milliseconds), in which nothing happens.
+    let pause = |_: &Lua, millis: u64| {
+        std::thread::sleep(Duration::from_millis(millis));
+        Ok(())
+    };
+    natives.raw_set("pause", lua.create_function(pause)?)?;
     let log = |_: &Lua, (level, text): (String, String)| {
         match level.as_str() {
             "error" => error!(target: "lua_node", "{text}"),

@@ -1,5 +1,6 @@
 //! The Lua state of a script: without C modules and without the `debug` library, with which a script could
-//! break the memory of the process; a `debug` table with `traceback` stands in.
+//! break the memory of the process; a `debug` table with `traceback` stands in. For the same reason only text
+//! is loaded: nobody checks bytecode.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,6 +22,7 @@ pub(super) fn make(options: &Options) -> mlua::Result<(Lua, Table, Rc<Reactor>)>
     globals.raw_set("debug", debug)?;
     globals.raw_set("arg", arguments(&lua, options)?)?;
     search_beside(&lua, &options.script)?;
+    lua.load(TEXT_ONLY).set_name("=lua-node").exec()?;
     if let Some(bytes) = options.memory_limit {
         lua.set_memory_limit(bytes)?;
     }
@@ -67,3 +69,6 @@ fn search_beside(lua: &Lua, script: &Path) -> mlua::Result<()> {
     path.extend_from_slice(&before.as_bytes());
     package.set("path", lua.create_string(path)?)
 }
+
+/// What loads, for text alone.
+const TEXT_ONLY: &str = include_str!("../../lua/text_only.lua");

@@ -3,7 +3,7 @@
 use mlua::{Lua, MultiValue, Table, Value};
 use rmp::Marker;
 
-use super::{MAX_DEPTH, integer};
+use super::{MAX_DEPTH, MAX_VALUES, integer};
 
 /// Why a payload has no Lua value: for the sender, who is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,11 @@ impl<'a> Decoder<'a> {
         what: &str,
         values: &mut MultiValue,
     ) -> Result<(), Undecodable> {
+        if count > MAX_VALUES {
+            return Err(Undecodable(format!(
+                "{count} {what}s, and {MAX_VALUES} may be: pass a table"
+            )));
+        }
         for place in 1..=count {
             let value = self.value(0);
             values.push_back(

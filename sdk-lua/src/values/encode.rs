@@ -5,7 +5,7 @@ use std::fmt;
 
 use mlua::{Lua, LuaString, Table, Value};
 
-use super::{MAX_DEPTH, integer, kind};
+use super::{MAX_DEPTH, MAX_VALUES, integer, kind};
 
 /// The metatables by which a script says what an ambiguous table is.
 #[derive(Debug, Clone)]
@@ -37,6 +37,9 @@ pub(crate) fn encode_all<'a>(
     let mut count = 0;
     for value in values {
         count += 1;
+        if count > MAX_VALUES {
+            return Err(format!("more than {MAX_VALUES} {what}s: pass a table"));
+        }
         encode(lua, marks, value, to).map_err(|error| format!("{what} {count}{error}"))?;
     }
     Ok(count)

@@ -21,6 +21,10 @@ pub(crate) use decode::Decoder;
 pub(crate) use encode::{Marks, encode_all};
 pub(crate) use integer::{from_other as integer, to_lua as from_integer};
 
+/// How many values may travel side by side: arguments, or results. Lua's stack holds more, LuaJIT's not
+/// many more.
+pub(crate) const MAX_VALUES: usize = 5000;
+
 /// How deep values may be nested, each way.
 pub(crate) const MAX_DEPTH: usize = 64;
 

@@ -120,6 +120,15 @@ if jit then
     switchboard.wait(0)
   end
   check.equal(answer, "polled")
+  -- A timer that is due makes it readable as well.
+  local rang
+  switchboard.after(30, function() rang = true end)
+  for _ = 1, 100 do
+    if rang then break end
+    check.holds(readable(10000), "a timer is due")
+    switchboard.wait(0)
+  end
+  check.equal(rang, true)
 end
 node:close()
 check.done()
