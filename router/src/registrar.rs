@@ -201,6 +201,7 @@ impl Made {
             // Who drains is still there for frames that name it.
             Change::Drain { ids, .. } => changed.classes.extend(ids.iter().map(|id| id.class())),
             Change::Claim { claim, .. } => changed.classes.extend([claim.id.class()]),
+            Change::Slot { id, .. } => changed.classes.extend([id.class()]),
             Change::Policies(policies) => changed.policies = Some(policies.clone()),
             _ => {}
         }
