@@ -4,12 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
+use switchboard_protocol::ServiceId;
 use switchboard_protocol::control::{Control, GoAway, GoAwayReason};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
@@ -19,13 +21,14 @@ use crate::counters::Counters;
 use crate::events::What;
 use crate::forward::local::{Local, Published};
 use crate::listener::{self, Dealer, Listener};
-use crate::mailbox::Ending;
+use crate::mailbox::{Ending, Mailbox};
 use crate::parking::lots::Lots;
 use crate::registrar::{self, Registrar};
-use crate::registry::Registry;
+use crate::registry::{Change, Registry};
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::shard::{self, Fence};
 use crate::shared::Shared;
+use crate::table::Keep;
 use crate::watchdog;
 
 /// A running router. It stops when it is dropped; [`Router::drain`] lets its nodes leave first.
@@ -34,12 +37,14 @@ pub struct Router {
     shared: Arc<Shared>,
     reloader: Arc<Reloader>,
     control: tokio::runtime::Handle,
+    dealer: Dealer,
     listen: Vec<Address>,
+    /// Who accepts there, in the order of `listen`. A port is closed when its task has ended.
+    ports: Vec<JoinHandle<()>>,
     admin: SocketAddr,
     leave: watch::Sender<bool>,
-    accepting: watch::Sender<bool>,
     stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 /// Why a router does not start.
@@ -82,7 +87,7 @@ impl Router {
         let admin = admin_listener.local_addr()?;
 
         let shard_count = match config.shards {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
         // One set of counters for each shard, and the last for the control thread.
@@ -91,7 +96,6 @@ impl Router {
         let published = Arc::<Published>::default();
         let lots = Arc::new(Lots::new(Arc::new(config.policies())));
         let (stop, stopped) = watch::channel(false);
-        let (accepting, accepts) = watch::channel(true);
 
         let mut threads = Vec::new();
         let mut handles = Vec::new();
@@ -111,6 +115,7 @@ impl Router {
         let fence = Fence::new(all);
         let shared = Arc::new(Shared::new(
             &config,
+            listen.clone(),
             registrar,
             counters,
             published.clone(),
@@ -124,28 +129,22 @@ impl Router {
         control.handle.spawn(registrar::run(registry, requests, published, lots, events));
         control.handle.spawn(watchdog::run(shared.clone()));
         let dealer = Dealer::new(handles, shared.clone());
-        for listener in listeners {
-            control.handle.spawn(accept(listener, dealer.clone(), accepts.clone()));
-        }
+        let accept = |listener| control.handle.spawn(accept(listener, dealer.clone()));
+        let ports = listeners.into_iter().map(accept).collect();
         let reloader = Arc::new(Reloader::new(config, source, shared.clone()));
         let (leave, _) = watch::channel(false);
-        let office = Admin::new(
-            shared.clone(),
-            reloader.clone(),
-            listen.clone(),
-            admin,
-            leave.clone(),
-            Caller::new(dealer),
-        );
+        let caller = Caller::new(dealer.clone());
+        let office = Admin::new(shared.clone(), reloader.clone(), admin, leave.clone(), caller);
         threads.push(admin::start(admin_listener, office, stopped)?);
         Ok(Self {
             shared,
             reloader,
             control: control.handle,
+            dealer,
             listen,
+            ports,
             admin,
             leave,
-            accepting,
             stop,
             threads,
         })
@@ -155,6 +154,30 @@ impl Router {
     #[must_use]
     pub fn listen(&self) -> &[Address] {
         &self.listen
+    }
+
+    /// Listens in one more place, and says where that is in fact.
+    pub fn open_port(&mut self, address: &Address) -> Result<Address, StartError> {
+        let listener = bind_nodes(address)?;
+        let bound = listener.address()?;
+        self.ports.push(self.control.spawn(accept(listener, self.dealer.clone())));
+        self.listen.push(bound.clone());
+        self.shared.listen.store(Arc::new(self.listen.clone()));
+        Ok(bound)
+    }
+
+    /// Listens there no more; who is connected stays. Whether it did.
+    pub fn close_port(&mut self, address: &Address) -> bool {
+        let Some(at) = self.listen.iter().position(|open| open == address) else { return false };
+        self.listen.remove(at);
+        self.shared.listen.store(Arc::new(self.listen.clone()));
+        let port = self.ports.remove(at);
+        port.abort();
+        self.on_control(async move {
+            // That it was cut short is what is waited for.
+            let _ = port.await;
+        });
+        true
     }
 
     /// Where operators connect.
@@ -173,12 +196,8 @@ impl Router {
     /// When this returns, all of it is in force.
     pub fn reconfigure(&self, new: Config) -> Result<Difference, ConfigError> {
         let reloader = self.reloader.clone();
-        let (done, wait) = std_mpsc::channel();
-        self.control.spawn(async move {
-            // The other end waits below.
-            let _ = done.send(reloader.take(new).await);
-        });
-        wait.recv().unwrap_or_else(|_| Ok(Difference::default()))
+        let taken = self.on_control(async move { reloader.take(new).await });
+        taken.unwrap_or_else(|| Ok(Difference::default()))
     }
 
     /// Reads the configuration again, where the router was told from where, and takes it over.
@@ -193,16 +212,36 @@ impl Router {
         self.leave.subscribe()
     }
 
+    /// Keeps a slot for an id that nobody holds, as if its instance had been there and left; in classes
+    /// whose keys are spread over as many slots as instances have been seen.
+    pub fn keep_slot(&self, id: ServiceId) {
+        self.change(Change::Slot { id, keep: Keep::Hole });
+    }
+
+    /// Forgets the slot that an instance left behind, so that keys are spread without it.
+    pub fn forget_slot(&self, id: ServiceId) {
+        self.change(Change::Slot { id, keep: Keep::Nothing });
+    }
+
+    /// Has a change made that is never refused. When this returns, it is in force.
+    fn change(&self, change: Change<Arc<Mailbox>>) {
+        let registrar = self.shared.registrar.clone();
+        self.on_control(async move {
+            // Refused only where no table is left to change.
+            let _ = registrar.ask(change).await;
+        });
+    }
+
     /// Lets the nodes leave: takes no new ones, tells the others to go, and waits until they have or
     /// `drain.timeout_ms` has passed. Answers how many had to be cut off.
     pub fn drain(&self) -> usize {
         let drain = self.shared.settings.load().drain;
         self.shared.start_draining();
-        self.accepting.send_replace(false);
+        self.ports.iter().for_each(JoinHandle::abort);
         let sessions = self.shared.sessions.all();
         info!(sessions = sessions.len(), timeout_ms = drain.timeout_ms, "draining");
         self.shared.events.note(What::Draining { sessions: sessions.len() });
-        self.on_control(move || {
+        self.on_control(async move {
             let mut rng = rand::rng();
             for mailbox in sessions {
                 let after = rng.random_range(0..=drain.reconnect_spread_ms);
@@ -229,19 +268,21 @@ impl Router {
     fn wait_until_empty(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while self.shared.sessions.count() > 0 && Instant::now() < deadline {
-            std::thread::sleep(LOOK_AGAIN);
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
-    /// Runs something on the control thread, and waits for it.
-    fn on_control(&self, work: impl FnOnce() + Send + 'static) {
+    /// Runs something on the control thread, and waits for what comes of it.
+    fn on_control<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let (done, wait) = std_mpsc::channel();
         self.control.spawn(async move {
-            work();
             // The other end waits below.
-            let _ = done.send(());
+            let _ = done.send(work.await);
         });
-        let _ = wait.recv();
+        wait.recv().ok()
     }
 }
 
@@ -263,15 +304,9 @@ fn bind_nodes(address: &Address) -> Result<Listener, StartError> {
     })
 }
 
-/// Accepts until the router drains.
-async fn accept(listener: Listener, dealer: Dealer, mut accepting: watch::Receiver<bool>) {
-    tokio::select! {
-        result = listener.run(dealer) => {
-            if let Err(error) = result {
-                warn!(%error, "a listener failed");
-            }
-        }
-        _ = accepting.wait_for(|accepting| !accepting) => {}
+async fn accept(listener: Listener, dealer: Dealer) {
+    if let Err(error) = listener.run(dealer).await {
+        warn!(%error, "a listener failed");
     }
 }
 

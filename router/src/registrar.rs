@@ -206,7 +206,7 @@ impl Made {
             // Who drains is still there for frames that name it.
             Change::Drain { ids, .. } => changed.classes.extend(ids.iter().map(|id| id.class())),
             Change::Claim { claim, .. } => changed.classes.extend([claim.id.class()]),
-            Change::Appoint(id) => changed.classes.extend([id.class()]),
+            Change::Appoint(id) | Change::Slot { id, .. } => changed.classes.extend([id.class()]),
             Change::Policies(policies) => changed.policies = Some(policies.clone()),
             _ => {}
         }

@@ -23,7 +23,7 @@ use switchboard_protocol::{Class, Instance, RefusalCode, ServiceId};
 
 use self::election::Office;
 use crate::policy::{MasterPolicy, Policies};
-use crate::table::{ClassTable, Member, Table};
+use crate::table::{ClassTable, Keep, Member, Table};
 use crate::tokens::Pass;
 
 /// What the registry needs to know of a session's mailbox.
@@ -97,6 +97,13 @@ pub enum Change<H> {
     },
     /// An operator makes an instance the master of its class.
     Appoint(ServiceId),
+    /// Whether an id has a slot while nobody holds it, where the policy counts slots by who has been seen.
+    Slot {
+        /// The id.
+        id: ServiceId,
+        /// Whether.
+        keep: Keep,
+    },
     /// The configuration was read again.
     Policies(Arc<Policies>),
 }
@@ -269,6 +276,9 @@ impl<H: Handle> Registry<H> {
             Change::Load { handle, load } => self.load(&handle, load)?,
             Change::Claim { handle, claim } => self.claim(&handle, claim, now_us, effects)?,
             Change::Appoint(id) => self.appoint(id, now_us, effects)?,
+            Change::Slot { id, keep } => {
+                self.class_mut(id.class()).set_slot(id.instance().raw(), keep);
+            }
             Change::Policies(policies) => self.take_policies(policies, now_us, effects),
         }
         Ok(Vec::new())

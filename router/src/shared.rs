@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Drain, Heartbeat, HttpCalls, Limits};
+use crate::config::{Address, Config, Drain, Heartbeat, HttpCalls, Limits};
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::forward::local::Published;
@@ -23,6 +23,8 @@ use crate::watchdog::Watchdog;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub name: String,
+    /// Where nodes connect in fact.
+    pub listen: ArcSwap<Vec<Address>>,
     pub settings: ArcSwap<Settings>,
     pub published: Arc<Published>,
     pub fence: Fence,
@@ -80,6 +82,7 @@ pub(crate) struct Clock {
 impl Shared {
     pub(crate) fn new(
         config: &Config,
+        listen: Vec<Address>,
         registrar: Registrar,
         counters: Vec<Arc<Counters>>,
         published: Arc<Published>,
@@ -88,6 +91,7 @@ impl Shared {
     ) -> Self {
         Self {
             name: config.name.clone(),
+            listen: ArcSwap::from_pointee(listen),
             settings: ArcSwap::from_pointee(Settings::of(config)),
             published,
             fence,

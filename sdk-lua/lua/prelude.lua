@@ -206,6 +206,15 @@ local function hook(number, name, ...)
   if type(fn) == "function" then spawn(fn, ...) end
 end
 
+-- The table by which scripts know a node.
+local function adopt(number)
+  local node = setmetatable({
+    number = number, flags = 0, time = 0, on = {}, senders = setmetatable({}, WEAK),
+  }, meta)
+  nodes[number] = node
+  return node
+end
+
 -- A node that offers a service. Waits until it is connected; returns nil, text, code if it can't be.
 function module.connect(options)
   if type(options) ~= "table" then
@@ -213,11 +222,7 @@ function module.connect(options)
   end
   local number, text, code, detail = natives.connect(options)
   if not number then return nil, text, code, detail end
-  local node = setmetatable({
-    number = number, flags = 0, time = 0, on = {}, senders = setmetatable({}, WEAK),
-  }, meta)
-  nodes[number] = node
-  return node
+  return adopt(number)
 end
 
 -- Modes: MASTER, RANDOM, BROADCAST and LEAST_LOADED are words; HASH and DIRECT carry something.
@@ -469,4 +474,5 @@ for _, level in ipairs({ "error", "warn", "info", "debug", "trace" }) do module.
 return module, {
   deliver = deliver, complete = complete, hook = hook, reset = reset,
   array = array, map = map, binary = binary,
+  adopt = adopt, asked = asked,
 }

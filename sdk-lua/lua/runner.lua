@@ -1,6 +1,7 @@
 -- What lua-node does around a script: the command line fills what `connect` was not told, the script is
--- loaded, its `main` and `on_loop` run, and it ends. `natives` are the functions of src/runner/.
-local natives, module, defaults = ...
+-- loaded, its `main` and `on_loop` run, and it ends. `natives` are the functions of src/runner/, `inner` is what the
+-- prelude keeps for files like this one.
+local natives, module, defaults, inner = ...
 
 local connect, run, stop = module.connect, module.run, module.stop
 local xpcall, spawn, next, pack, unpack = xpcall, module.spawn, next, table.pack, table.unpack
@@ -11,7 +12,7 @@ local MOST_FAILURES = 100 -- waits that may fail in a row while nodes leave
 
 -- Connecting ---------------------------------------------------------------------------------------------
 
-local nodes = {}         -- the options of each that may be open
+local nodes = setmetatable({}, { __mode = "k" })     -- the options of each that may be open
 local first              -- the node that the command line describes
 local refused            -- why the last connect failed: text and code, and whether by the command line alone
 
@@ -62,6 +63,10 @@ function module.connect(options)
   if not new then first = node end
   return node
 end
+
+-- For what connects in a way of its own: what the command line says, and a node that leaves with the others.
+inner.defaults = defaults
+function inner.adopted(node) nodes[node] = {} end
 
 -- Ending -------------------------------------------------------------------------------------------------
 

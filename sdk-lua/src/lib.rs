@@ -23,4 +23,4 @@ mod timers;
 mod upkeep;
 mod values;
 
-pub use bind::open;
+pub use bind::{open, open_luna};

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use switchboard_protocol::control::{GoAwayReason, Load, Master, Service};
 use switchboard_protocol::{Class, Control, Mode};
+use switchboard_router::{Address, Config, Router};
 use switchboard_tests::frames::{direct, hello, id, to_class};
 use switchboard_tests::http::Request;
 use switchboard_tests::scratch::Scratch;
@@ -260,6 +261,21 @@ fn routers_and_config_tell_what_this_router_was_told() {
     assert_eq!(config.json()["heartbeat"]["max_ms"], 60_000, "defaults are filled in");
     assert_eq!(config.json()["admin_token"], json!({ "file": token.to_str() }));
     assert!(!config.body.contains("0123456789abcdef"), "{}", config.body);
+}
+
+#[test]
+fn a_port_that_is_opened_or_closed_meanwhile_is_told_so() {
+    let mut router = Router::start(Config::local()).expect("it starts");
+    let listen = |router: &Router| {
+        let answer = Request::get("/api/v1/routers").send(router.admin()).expect("an answer");
+        answer.json()["this"]["listen"].clone()
+    };
+    let any_port: Address = "127.0.0.1:0".parse().expect("an address");
+    let first = router.listen()[0].clone();
+    let second = router.open_port(&any_port).expect("it opens");
+    assert_eq!(listen(&router), json!([first.to_string(), second.to_string()]));
+    assert!(router.close_port(&first));
+    assert_eq!(listen(&router), json!([second.to_string()]));
 }
 
 #[test]

@@ -37,7 +37,6 @@ use tokio::sync::watch;
 use self::sessions::Rates;
 use self::stream::Listeners;
 use crate::caller::Caller;
-use crate::config::Address;
 use crate::reload::Reloader;
 use crate::shared::Shared;
 
@@ -46,9 +45,7 @@ use crate::shared::Shared;
 pub(crate) struct Admin {
     shared: Arc<Shared>,
     reloader: Arc<Reloader>,
-    /// Where nodes connect in fact.
-    listen: Vec<Address>,
-    /// Where operators do.
+    /// Where operators connect in fact.
     address: SocketAddr,
     /// Says that the router shall leave, to whoever runs it.
     leave: watch::Sender<bool>,
@@ -62,7 +59,6 @@ impl Admin {
     pub(crate) fn new(
         shared: Arc<Shared>,
         reloader: Arc<Reloader>,
-        listen: Vec<Address>,
         address: SocketAddr,
         leave: watch::Sender<bool>,
         caller: Caller,
@@ -70,7 +66,6 @@ impl Admin {
         Self {
             shared,
             reloader,
-            listen,
             address,
             leave,
             caller,

@@ -36,7 +36,7 @@ pub(super) fn routers(query: &str, admin: &Admin) -> Answered {
         name: &shared.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: shared.clock.uptime_ms(),
-        listen: admin.listen.iter().map(ToString::to_string).collect(),
+        listen: shared.listen.load().iter().map(ToString::to_string).collect(),
         admin: admin.address.to_string(),
         draining: shared.is_draining(),
         sessions: shared.sessions.count(),

@@ -209,6 +209,16 @@ impl<H: Clone> ClassTable<H> {
         Some(removed)
     }
 
+    /// Keeps a slot, or forgets one, where the policy counts slots by who has been seen. One that has a
+    /// member stays as it is.
+    pub(crate) fn set_slot(&mut self, instance: u32, keep: Keep) {
+        if keep == Keep::Nothing {
+            self.members.close_hole(instance);
+        } else if self.keep(instance) == Keep::Hole {
+            self.members.open_hole(instance);
+        }
+    }
+
     /// Takes a member out of what modes pick from; what is sent to it by its id still reaches it.
     pub(crate) fn drain(&mut self, instance: u32) -> Option<Member<H>> {
         let removed = self.remove(instance)?;

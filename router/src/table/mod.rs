@@ -16,7 +16,7 @@ use std::sync::Arc;
 use switchboard_protocol::{Class, ServiceId};
 
 pub use class::{ClassTable, Pick};
-pub use sequence::Member;
+pub use sequence::{Keep, Member};
 
 /// One snapshot of all classes. `H` is how a member is reached: a mailbox, or a number in tests.
 #[derive(Debug, Clone)]

@@ -22,6 +22,8 @@ struct Model {
 enum Step {
     Join(u32, u16, u32),
     Leave(u32),
+    /// With or without a slot when nobody is there.
+    Slot(u32, Keep),
 }
 
 impl Model {
@@ -66,7 +68,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let instance = prop_oneof![8 => 1..400_u32, 1 => 1..1_000_000_u32];
     let step = prop_oneof![
         3 => (instance.clone(), 0..4_u16, 0..5_u32).prop_map(|(i, w, l)| Step::Join(i, w, l)),
-        2 => instance.prop_map(Step::Leave),
+        2 => instance.clone().prop_map(Step::Leave),
+        1 => (instance, prop_oneof![Just(Keep::Hole), Just(Keep::Nothing)])
+            .prop_map(|(i, keep)| Step::Slot(i, keep)),
     ];
     prop::collection::vec(step, 0..1_200)
 }
@@ -105,6 +109,14 @@ fn build(steps: &[Step], policy: &ClassPolicy) -> (ClassTable<u32>, Model) {
                 if removed && keeps_holes {
                     model.slots.insert(instance, None);
                 } else if removed {
+                    model.slots.remove(&instance);
+                }
+            }
+            Step::Slot(instance, keep) => {
+                table.set_slot(instance, keep);
+                if keep == Keep::Hole && keeps_holes {
+                    model.slots.entry(instance).or_insert(None);
+                } else if keep == Keep::Nothing && model.slots.get(&instance) == Some(&None) {
                     model.slots.remove(&instance);
                 }
             }
@@ -206,6 +218,17 @@ proptest! {
                     };
                 }
                 Step::Leave(_) => {}
+                Step::Slot(instance, Keep::Hole) => {
+                    sequence.open_hole(instance);
+                    list.entry(instance).or_insert(None);
+                }
+                Step::Slot(instance, Keep::Nothing) => {
+                    let is_hole = list.get(&instance) == Some(&None);
+                    prop_assert_eq!(sequence.close_hole(instance), is_hole);
+                    if is_hole {
+                        list.remove(&instance);
+                    }
+                }
             }
         }
         let mut live = 0;

@@ -194,11 +194,22 @@ impl<H: Clone> Sequence<H> {
 
     /// Puts a member in its place, and answers with the member that it displaces.
     pub fn insert(&mut self, member: Member<H>) -> Option<Member<H>> {
+        self.put(member.instance, Some(member))
+    }
+
+    /// Makes a hole for an instance that has no slot.
+    pub fn open_hole(&mut self, instance: u32) {
+        if !self.has_slot(instance) {
+            self.put(instance, None);
+        }
+    }
+
+    fn put(&mut self, instance: u32, slot: Option<Member<H>>) -> Option<Member<H>> {
         if self.branches.is_empty() {
             self.branches.push(Arc::new(Branch::of(vec![Arc::new(Leaf::default())])));
         }
-        let b = self.index.part_of(member.instance).unwrap_or(0);
-        let (displaced, split) = Arc::make_mut(&mut self.branches[b]).insert(member);
+        let b = self.index.part_of(instance).unwrap_or(0);
+        let (displaced, split) = Arc::make_mut(&mut self.branches[b]).insert(instance, slot);
         if let Some(right) = split {
             self.branches.insert(b + 1, Arc::new(right));
         }
@@ -208,8 +219,28 @@ impl<H: Clone> Sequence<H> {
 
     /// Takes a member out, and keeps its slot as a hole if asked.
     pub fn remove(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
-        let b = self.index.part_of(instance)?;
         self.find(instance)?;
+        self.take(instance, keep)
+    }
+
+    /// Forgets the hole that a member left behind; whether there was one.
+    pub fn close_hole(&mut self, instance: u32) -> bool {
+        let is_hole = self.find(instance).is_none() && self.has_slot(instance);
+        if is_hole {
+            self.take(instance, Keep::Nothing);
+        }
+        is_hole
+    }
+
+    fn has_slot(&self, instance: u32) -> bool {
+        let branch = self.index.part_of(instance).map(|b| &self.branches[b]);
+        let leaf = branch.and_then(|branch| Some(&branch.leaves[branch.index.part_of(instance)?]));
+        leaf.is_some_and(|leaf| leaf.position(instance).is_ok())
+    }
+
+    /// Empties a slot that is there.
+    fn take(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
+        let b = self.index.part_of(instance)?;
         let removed = Arc::make_mut(&mut self.branches[b]).remove(instance, keep);
         if self.branches[b].leaves.is_empty() {
             self.branches.remove(b);
@@ -283,9 +314,13 @@ impl<H: Clone> Branch<H> {
         self.leaves.len() + right.leaves.len() <= FANOUT / 2
     }
 
-    fn insert(&mut self, member: Member<H>) -> (Option<Member<H>>, Option<Self>) {
-        let l = self.index.part_of(member.instance).unwrap_or(0);
-        let (displaced, split) = Arc::make_mut(&mut self.leaves[l]).insert(member);
+    fn insert(
+        &mut self,
+        instance: u32,
+        slot: Option<Member<H>>,
+    ) -> (Option<Member<H>>, Option<Self>) {
+        let l = self.index.part_of(instance).unwrap_or(0);
+        let (displaced, split) = Arc::make_mut(&mut self.leaves[l]).insert(instance, slot);
         if let Some(right) = split {
             self.leaves.insert(l + 1, Arc::new(right));
         }
@@ -334,14 +369,18 @@ impl<H: Clone> Leaf<H> {
         }
     }
 
-    fn insert(&mut self, member: Member<H>) -> (Option<Member<H>>, Option<Self>) {
+    fn insert(
+        &mut self,
+        instance: u32,
+        slot: Option<Member<H>>,
+    ) -> (Option<Member<H>>, Option<Self>) {
         let mut displaced = None;
         let mut right = None;
-        match self.position(member.instance) {
-            Ok(at) => displaced = self.slots[at].replace(member),
+        match self.position(instance) {
+            Ok(at) => displaced = std::mem::replace(&mut self.slots[at], slot),
             Err(at) => {
-                self.instances.insert(at, member.instance);
-                self.slots.insert(at, Some(member));
+                self.instances.insert(at, instance);
+                self.slots.insert(at, slot);
                 if self.slots.len() > FANOUT {
                     let cut = split_point(at, self.slots.len());
                     let mut leaf = Self {

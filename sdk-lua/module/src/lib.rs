@@ -14,6 +14,13 @@ fn open(lua: &Lua) -> mlua::Result<Table> {
     switchboard_lua::open(lua)
 }
 
+/// The same for `require "switchboard.luna"`, where it comes first.
+#[mlua::lua_module(name = "switchboard_luna")]
+fn open_luna(lua: &Lua) -> mlua::Result<Table> {
+    log()?;
+    switchboard_lua::open_luna(lua)
+}
+
 /// Has the log written to standard error, unless that is done already: by an earlier state of the process.
 fn log() -> mlua::Result<()> {
     let filter = std::env::var(LEVEL).unwrap_or_else(|_| "info".to_owned());

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mlua::{FromLua, IntoLuaMulti, Lua, Table, Value};
-use switchboard::{Builder, DEFAULT_HANDLERS_WAITING, Node, Service, ServiceId};
+use switchboard::{Builder, DEFAULT_HANDLERS_WAITING, Deliveries, Node, Service, ServiceId};
 
 use super::events;
 use crate::failure::Failure;
@@ -50,14 +50,31 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
 
 /// Waits with all of Lua: nothing of this state runs until the node is connected or its time is over.
 fn connect(lua: &Lua, reactor: &Rc<Reactor>, options: &Table) -> Result<u64, Failure> {
-    let builder = builder(lua, options)?;
-    let most = read::<usize>(lua, options, "handlers_waiting")?;
-    let most = most.unwrap_or(DEFAULT_HANDLERS_WAITING);
-    let (node, deliveries) = reactor.block_on(builder.connect_with_deliveries())?;
+    let (builder, most) = (builder(lua, options)?, most_waiting(lua, options)?);
+    let connected = reactor.block_on(builder.connect_with_deliveries())?;
+    Ok(joined(reactor, connected, most))
+}
+
+/// Connects while the script goes on: to the id that the node's number comes under.
+pub(super) fn open(lua: &Lua, reactor: &Rc<Reactor>, options: &Table) -> Result<u64, Failure> {
+    let (builder, most) = (builder(lua, options)?, most_waiting(lua, options)?);
+    let id = reactor.next_id();
+    reactor.begin(builder.connect_with_deliveries(), move |result, lua, reactor| match result {
+        Ok(connected) => reactor.complete(id, joined(reactor, connected, most), lua),
+        Err(error) => reactor.complete(id, Failure::from(error), lua),
+    });
+    Ok(id)
+}
+
+fn joined(reactor: &Rc<Reactor>, (node, deliveries): (Node, Deliveries), most: usize) -> u64 {
     let events = node.events();
     let number = reactor.join(node, deliveries, most);
     events::follow(reactor, number, events);
-    Ok(number)
+    number
+}
+
+fn most_waiting(lua: &Lua, options: &Table) -> Result<usize, Failure> {
+    Ok(read(lua, options, "handlers_waiting")?.unwrap_or(DEFAULT_HANDLERS_WAITING))
 }
 
 /// What a script says of its node. Options are the builder's, times in milliseconds.

@@ -5,10 +5,15 @@ mod aim;
 pub(crate) mod answering;
 mod connecting;
 mod events;
+#[cfg(feature = "router")]
+mod hosting;
 mod logging;
+mod luna;
 mod sending;
 mod turning;
 mod watching;
+
+pub use self::luna::open as open_luna;
 
 use std::rc::Rc;
 
@@ -37,10 +42,11 @@ pub(crate) fn open_anew(lua: &Lua) -> mlua::Result<(Table, Rc<Reactor>)> {
     watching::add(lua, &natives, &reactor)?;
     turning::add(lua, &natives, &reactor)?;
     logging::add(lua, &natives)?;
+    luna::add(lua, &natives, &reactor)?;
     natives.raw_set("null", mlua::Value::NULL)?;
     natives.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     let (module, prelude): (Table, Table) =
-        lua.load(PRELUDE).set_name("=switchboard").call(natives)?;
+        lua.load(PRELUDE).set_name("=switchboard").call(&natives)?;
     reactor.set_script(Script {
         deliver: prelude.raw_get("deliver")?,
         complete: prelude.raw_get("complete")?,
@@ -52,8 +58,16 @@ pub(crate) fn open_anew(lua: &Lua) -> mlua::Result<(Table, Rc<Reactor>)> {
             binary: prelude.raw_get("binary")?,
         },
     });
+    luna::offer(lua, &module, &prelude, &natives)?;
+    lua.set_named_registry_value(INNER, &prelude)?;
     lua.set_named_registry_value(KEY, &module)?;
     Ok((module, reactor))
+}
+
+/// What the prelude keeps for the other files that are written in Lua.
+#[cfg(feature = "runner")]
+pub(crate) fn inner(lua: &Lua) -> mlua::Result<Table> {
+    lua.named_registry_value(INNER)
 }
 
 /// An id with its class's name: `matchsvr.1`.
@@ -74,3 +88,4 @@ fn thrown(error: mlua::Error) -> Failure {
 const PRELUDE: &str = include_str!("../../lua/prelude.lua");
 
 const KEY: &str = "switchboard";
+const INNER: &str = "switchboard.inner";

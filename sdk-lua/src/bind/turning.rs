@@ -44,7 +44,7 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
 }
 
 /// Up to some decades; what is below 0 or no number is none.
-fn millis(millis: f64) -> Duration {
+pub(super) fn millis(millis: f64) -> Duration {
     Duration::try_from_secs_f64((millis / 1000.0).clamp(0.0, DECADES)).unwrap_or_default()
 }
 

@@ -46,8 +46,12 @@ fn begin(options: &Options, token: Option<String>) -> mlua::Result<Result<(), Fa
     files::add(&lua, &natives)?;
     add(&lua, &natives, &reactor, options)?;
     let defaults = defaults(&lua, options, token)?;
-    let script: Function =
-        lua.load(RUNNER).set_name("=lua-node").call((natives, module, defaults))?;
+    let script: Function = lua.load(RUNNER).set_name("=lua-node").call((
+        natives,
+        module,
+        defaults,
+        crate::bind::inner(&lua)?,
+    ))?;
     if let Some(limit) = options.instruction_limit {
         instructions::limit(&lua, &reactor, limit)?;
     }

@@ -1,0 +1,2 @@
+--调用close即可:
+stream.close();
