@@ -62,7 +62,7 @@ function Host:listen(where, file)
   end
   if not address then return nil, text, code, detail end
   local link = setmetatable({ host = self, address = address }, Listener)
-  local listener = luna.facade(link, "listener", link.drop)
+  local listener = luna.facade(link, "listener", function() module.after(0, function() link:drop() end) end)
   listener.address = address
   listener.port = luna.tointeger(tonumber(address:match(":(%d+)$")))
   function listener.close() return link:drop() end
@@ -243,10 +243,12 @@ end
 function Host:ask(guest, what, id)
   if not self.node then return false end
   local done, text, code, is_answered
-  self.node:call_then(function(...)
+  local function answered(...)
     done, text, code = ...
     is_answered = true
-  end, { direct = guest.token }, what, id)
+  end
+  local begun, why, why_code = self.node:call_then(answered, { direct = guest.token }, what, id)
+  if not begun then answered(nil, why, why_code) end
   while not is_answered and guest.node do module.sleep(ANSWER_MS) end
   -- That it is gone is told to on_error.
   if guest.node and not done and code ~= "no_route" then

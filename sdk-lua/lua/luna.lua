@@ -60,6 +60,7 @@ end
 
 -- Hands a message to the script. What it returns answers the message, if it was a call.
 local function receive(link, msg, ...)
+  if link.closed then return module.fail("closed", "the stream is closed") end
   local stream = link.seat.object
   local named = stream and type(stream.on) == "table" and stream.on[msg]
   if named then return named(...) end
@@ -184,8 +185,8 @@ function Link:connected(router)
     -- nobody to call, and all else works.
     self.guest = node:register({ service = GUEST, metadata = self:metadata(node:id()) })
   end
-  local ids = node:ids()
-  local guest = self.service and (self.guest and ids[2]) or not self.service and ids[1] or nil
+  local guest = self.guest
+  if not self.service then guest = node:id() end
   local class, instance = (guest or ""):match("^(.*)%.(%d+)$")
   self.peer = class and class .. ".1"
   local stream = self.seat.object

@@ -20,6 +20,7 @@ pub mod runner;
 mod runtime;
 mod signal;
 mod timers;
+mod unheard;
 mod upkeep;
 mod values;
 

@@ -4,7 +4,7 @@
 //! Nothing is borrowed while Lua runs, since scripts call back.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use crate::alarm::Alarm;
 use crate::runtime::Runtime;
 use crate::signal::Signal;
 use crate::timers::Timers;
+use crate::unheard::Unheard;
 use crate::upkeep::Upkeep;
 use crate::values::Marks;
 
@@ -40,8 +41,7 @@ pub(crate) struct Reactor {
     /// What may be given up, by its id.
     cancellable: RefCell<HashMap<u64, oneshot::Sender<()>>>,
     alarm: Alarm,
-    /// Methods that came one way and have no handler, as far as they have been told of.
-    unheard: RefCell<HashSet<String>>,
+    pub(crate) unheard: Unheard,
     last_id: Cell<u64>,
     script: OnceCell<Script>,
     /// What the program around the scripts does between messages.
@@ -93,7 +93,7 @@ impl Reactor {
             begun: RefCell::default(),
             cancellable: RefCell::default(),
             alarm: Alarm::default(),
-            unheard: RefCell::default(),
+            unheard: Unheard::default(),
             last_id: Cell::new(0),
             script: OnceCell::new(),
             upkeep: Upkeep::default(),
@@ -211,12 +211,6 @@ impl Reactor {
     /// Gives something up.
     pub(crate) fn cancel(&self, id: u64) {
         self.cancellable.borrow_mut().remove(&id);
-    }
-
-    /// Whether this is the first one-way message with a method that nobody handles.
-    pub(crate) fn is_unheard(&self, method: &str) -> bool {
-        let mut unheard = self.unheard.borrow_mut();
-        unheard.len() < MOST_UNHEARD && unheard.insert(method.to_owned())
     }
 
     /// A descriptor that can be read from while there is something to do.
@@ -398,8 +392,5 @@ impl Drop for Reactor {
 
 /// How many things of a kind are handed over in one turn.
 const BATCH: usize = 256;
-
-/// How many methods without a handler are told of.
-const MOST_UNHEARD: usize = 256;
 
 const DECADES: Duration = Duration::from_secs(1 << 30);

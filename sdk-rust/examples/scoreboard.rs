@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .connect()
         .await?;
+    println!("connected");
     node.serve().await;
     Ok(())
 }

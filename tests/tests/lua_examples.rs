@@ -53,6 +53,20 @@ fn the_five_minute_start_prints_what_it_says_and_goes_on_with_a_changed_file() {
     assert_eq!(ask(), "match 2\tranked\n");
 }
 
+#[test]
+fn the_game_server_of_the_cluster_says_that_the_account_does_not_close() {
+    let router = router();
+    let _matches = example(&router, "cluster/matchsvr", "matchsvr.1");
+    // There is no database, so that players can't be loaded.
+    let script = Script::new(&read("sdk-lua/examples/cluster/gamesvr.lua"))
+        .args(&["--service", "gamesvr.1", "--router", router.listen()])
+        .more(&["--players", "2", "--rounds", "1"]);
+    let output = script.run();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("the account does not close"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cluster_in_lua_closes_its_account_with_a_node_in_rust() {
     let router = router();

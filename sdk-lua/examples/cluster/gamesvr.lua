@@ -27,6 +27,7 @@ local function play(player)
   local name = "user-" .. player
   local dbagent = HASH(player)
   local level = check("load", node:call(dbagent, "dbagent", "load", player))
+  if not level then return end
   for _ = 1, options.rounds do
     -- Who calls with `idempotent` may be asked to try again, and is charged once.
     local careful = node:with { idempotent = true, timeout = 5000 }
@@ -48,7 +49,8 @@ function main()
   for player = first + 1, first + options.players do
     players = players + 1
     node:spawn(function()
-      play(player)
+      local ok, why = pcall(play, player)
+      if not ok then check("play", nil, why, "raised") end
       players = players - 1
     end)
   end

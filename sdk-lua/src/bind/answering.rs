@@ -68,7 +68,7 @@ pub(crate) fn hand_over(
     match returned.front() {
         Some(Value::Boolean(_)) => answer(lua, reactor, delivery, returned),
         Some(Value::Integer(_)) => {
-            if !delivery.wants_reply() && reactor.is_unheard(method) {
+            if !delivery.wants_reply() && reactor.unheard.is_first(method) {
                 warn!(from = %delivery.from(), method, "no handler for a one-way message; told once");
             }
             delivery.no_method();
