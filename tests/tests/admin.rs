@@ -157,6 +157,10 @@ fn a_session_tells_who_it_is_and_what_went_in_and_out() {
     }
     (0..10).for_each(|_| drop(two.expect_data()));
     one.sync();
+    eventually("what both have read is counted as written", || {
+        session_of(&router, "5.1")["queue_bytes"] == 0
+            && session_of(&router, "5.2")["frames_out"] == 10
+    });
     let row = session_of(&router, "5.1");
     assert_eq!(row["name"], "gamesvr-1");
     assert!(row["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{row}");
@@ -196,6 +200,9 @@ fn sessions_are_sorted_and_told_page_by_page() {
         }
     }
     sender.sync();
+    eventually("what it has read is off its queue", || {
+        session_of(&router, "6.1")["queue_bytes"] == 0
+    });
     let walk = |sort: &str| {
         let (mut seen, mut cursor) = (Vec::new(), String::new());
         loop {
