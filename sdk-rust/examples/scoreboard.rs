@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example scoreboard -- 127.0.0.1:2000`, with a router that knows the class `scoreboard`.
 
+#![allow(clippy::print_stdout, reason = "it says that it is there")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
