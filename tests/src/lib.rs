@@ -6,6 +6,7 @@
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`frames`]: ids, hellos and frames in few words;
+//! - [`python`]: an environment for tools that exist nowhere else;
 //! - [`simulation`]: a cluster in virtual time, which needs none of the others;
 //! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod frames;
 pub mod http;
 pub mod metrics;
 pub mod node;
+pub mod python;
 pub mod router;
 pub mod scratch;
 pub mod simulation;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use switchboard_protocol::Class;
+use switchboard_protocol::{Class, Instance};
 
 use super::Admin;
 use super::answer::{Answered, json};
@@ -46,7 +46,7 @@ struct Page<'a> {
     row: Row,
     policy: &'a ClassPolicy,
     slots: Option<Slots>,
-    members: Vec<Instance<'a>>,
+    members: Vec<MemberRow<'a>>,
     /// Where the next page begins.
     next: Option<u32>,
 }
@@ -69,7 +69,7 @@ struct Hole {
 }
 
 #[derive(Debug, Serialize)]
-struct Instance<'a> {
+struct MemberRow<'a> {
     id: String,
     instance: u32,
     session: u64,
@@ -106,6 +106,10 @@ pub(super) fn one(name: &str, query: &str, admin: &Admin) -> Answered {
     let query = Query::read(query, &["limit", "cursor"])?;
     let limit = query.limit(USUAL_PAGE, LONGEST_PAGE)?;
     let after = query.value::<u32>("cursor")?.unwrap_or(0);
+    if after > Instance::MAX.raw() {
+        let most = Instance::MAX.raw();
+        return Err(Problem::bad_request(format!("cursor: {after} is out of range: 0 to {most}")));
+    }
     let policies = admin.shared.settings.load().policies.clone();
     let class = find(name, &policies)?;
     let table = admin.shared.published.load_full();
@@ -171,10 +175,10 @@ fn instances<'t>(
     after: u32,
     most: usize,
     policies: &Policies,
-) -> Vec<Instance<'t>> {
+) -> Vec<MemberRow<'t>> {
     let name = policies.name(table.class());
     let master = table.master().0.map(|member| member.instance);
-    let instance = |member: &'t Member<Arc<Mailbox>>, draining, slot| Instance {
+    let instance = |member: &'t Member<Arc<Mailbox>>, draining, slot| MemberRow {
         id: format!("{name}.{}", member.instance),
         instance: member.instance,
         session: member.handle.session(),

@@ -27,6 +27,7 @@ enum Route {
     Config,
     Events,
     Stream,
+    Description,
     Drain,
     Reload,
     Disconnect(String),
@@ -63,6 +64,7 @@ async fn respond(request: Request<Incoming>, admin: &Arc<Admin>) -> Answered {
         }
         Route::Readyz => Ok(text(StatusCode::OK, "ready\n")),
         Route::Metrics => metrics_page(admin),
+        Route::Description => status::description(query),
         Route::Classes => classes::list(query, admin),
         Route::Class(name) => classes::one(&name, query, admin),
         Route::Sessions => sessions::list(query, admin).await,
@@ -98,6 +100,7 @@ impl Route {
             ["api", "v1", "routers"] => Self::Routers,
             ["api", "v1", "config"] => Self::Config,
             ["api", "v1", "events"] => Self::Events,
+            ["api", "v1", "openapi.yaml"] => Self::Description,
             ["api", "v1", "stream"] => Self::Stream,
             ["api", "v1", "drain"] => Self::Drain,
             ["api", "v1", "reload"] => Self::Reload,
@@ -135,5 +138,6 @@ fn metrics_page(admin: &Admin) -> Answered {
     Ok(whole(StatusCode::OK, prometheus::TEXT_FORMAT, Bytes::from(page)))
 }
 
-const EXISTS: &str = "nothing is here; the page is at /, and there are /healthz, /readyz, /metrics, /call/{class}/{method}, and \
-                      /api/v1/ with classes, sessions, routers, config, events, stream, drain and reload";
+const EXISTS: &str = "nothing is here; the page is at /, and there are /healthz, /readyz, /metrics, \
+                      /call/{class}/{method}, and /api/v1/ with classes, sessions, routers, config, events, stream, \
+                      openapi.yaml, drain and reload";

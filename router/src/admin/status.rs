@@ -1,10 +1,11 @@
-//! `/api/v1/routers` and `/api/v1/config`: which router this is, which others nodes are told of, and what it
-//! was told itself.
+//! `/api/v1/routers`, `config` and `openapi.yaml`: which router this is, which others nodes are told of, what
+//! it was told itself, and what it can be asked.
 
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::Admin;
-use super::answer::{Answered, json};
+use super::answer::{Answered, json, whole};
 use super::query::Query;
 use crate::reload::shown;
 
@@ -46,8 +47,16 @@ pub(super) fn routers(query: &str, admin: &Admin) -> Answered {
     Ok(json(&Routers { this, others: &settings.routers }))
 }
 
+/// All of this, for programs.
+pub(super) fn description(query: &str) -> Answered {
+    Query::read(query, &[])?;
+    Ok(whole(StatusCode::OK, "application/yaml", OPENAPI))
+}
+
 /// The configuration in force, every default filled in and every secret left out.
 pub(super) fn config(query: &str, admin: &Admin) -> Answered {
     Query::read(query, &[])?;
     Ok(json(&shown(&admin.reloader.config())))
 }
+
+const OPENAPI: &str = include_str!("../../../docs/openapi.yaml");
