@@ -1,4 +1,4 @@
-"""What happens at the router is seen: numbers, masters, who left, what is lost and held up, and its end."""
+"""What happens at the router is seen: numbers, masters, who left, what is lost and held up, its end and the next."""
 
 import re
 
@@ -106,3 +106,10 @@ with browser() as chromium, visit(chromium, may_log=["ERR_", "Failed to load"]) 
     ask("end")
     expect(state).to_have_text("✕ reconnecting")
     expect(attention).to_contain_text("Nothing has been heard from the router for")
+
+    # Another router takes its place: what was known of the first is not told of the second.
+    ask("start another")
+    expect(state).to_have_text("● live")
+    expect(page.locator("#name")).to_have_text("next")
+    expect(events).to_contain_text("svc.7 joined")
+    expect(events).not_to_contain_text("svc.1")

@@ -11,7 +11,7 @@ use switchboard_protocol::control::{Register, Service};
 use switchboard_protocol::{Control, Mode};
 use switchboard_tests::frames::{direct, hello, service, to_class};
 use switchboard_tests::http::Request;
-use switchboard_tests::{RawNode, RouterProcess, Scratch, browser, eventually};
+use switchboard_tests::{RawNode, RouterBuilder, RouterProcess, Scratch, browser, eventually};
 
 fn address(router: &RouterProcess) -> String {
     format!("http://{}", router.admin())
@@ -114,6 +114,12 @@ fn what_happens_at_the_router_is_seen_on_the_page() {
         "end" => {
             router.signal("KILL");
             router.wait_exit();
+        }
+        "start another" => {
+            let admin = router.admin().to_string();
+            let config = CLASSES.replace("name: main", "name: next");
+            router = RouterBuilder::default().config(&config).admin(admin).start();
+            nodes.insert("svc.7", router.join(&["5.7"]));
         }
         other => panic!("the script asks for `{other}`"),
     });
