@@ -128,5 +128,5 @@ fn target() -> PathBuf {
 
 /// A page that nothing happens on.
 const PATIENCE: Duration = Duration::from_secs(90);
-const MISSING: &str = "the page is tested in a browser: install chromium and a font for Chinese \
-                       (on Debian, `.ci/packages` does)";
+const MISSING: &str = "the page is tested in a browser; on Debian: apt-get install chromium fonts-wqy-microhei, \
+                       or run .ci/packages as root";
