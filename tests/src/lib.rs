@@ -6,6 +6,7 @@
 //! - [`lua_node`]: a script that runs as a node; [`lua_host`]: the same script in any Lua;
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
+//! - [`browser`]: Chromium, in front of the page of a router;
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`python`]: an environment for tools that exist nowhere else;
 //! - [`simulation`]: a cluster in virtual time, which needs none of the others;
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod browser;
 pub mod frames;
 pub mod http;
 pub mod lua_host;

@@ -75,13 +75,14 @@ pub struct Story {
 
 impl Crew {
     /// Starts the routers.
-    pub async fn start(options: &Options, dir: &Path, table: Table) -> anyhow::Result<Self> {
+    pub async fn start(options: &Options, dir: &Path, mut table: Table) -> anyhow::Result<Self> {
         let config = dir.join(CONFIG_FILE);
         std::fs::write(&config, CONFIG).with_context(|| format!("{}", config.display()))?;
         let mut routers = BTreeMap::new();
         let mut addresses = Vec::new();
         for name in ROUTERS {
             let router = Router::start(name, dir).await?;
+            table.say(&format!("{name}, a router, shows itself at http://{}", router.admin));
             addresses.push(router.address.clone());
             routers.insert(name.to_owned(), router);
         }

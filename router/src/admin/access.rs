@@ -11,15 +11,20 @@ use crate::shared::Settings;
 
 /// Whether a request may be answered.
 pub(super) fn check(request: &Parts, admin: &Admin) -> Result<(), Problem> {
-    let settings = admin.shared.settings.load();
-    if admin.address.ip().is_loopback() {
-        check_host(request, &settings)?;
-    }
-    check_token(&request.headers, &settings)?;
+    check_name(request, admin)?;
+    check_token(&request.headers, &admin.shared.settings.load())?;
     if request.method == Method::POST {
         check_site(&request.headers)?;
     }
     Ok(())
+}
+
+/// Whether this server is asked by a name of its own.
+pub(super) fn check_name(request: &Parts, admin: &Admin) -> Result<(), Problem> {
+    match admin.address.ip().is_loopback() {
+        true => check_host(request, &admin.shared.settings.load()),
+        false => Ok(()),
+    }
 }
 
 /// A page of another site can have its own name lead to this machine, and would be let in by the browser.

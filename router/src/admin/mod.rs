@@ -5,7 +5,7 @@
 //! - [`routes`]: from a path and a method to one function below; [`query`], [`body`], [`answer`], [`problem`]: what
 //!   these are asked with, and answer with; [`access`]: who may ask;
 //! - `classes`, `sessions`, `status`, `history`: what is read; `stream`, `summary`: what is told
-//!   unasked; `actions`: what is done;
+//!   unasked; `page`: who shows all that in a browser; `actions`: what is done;
 //! - `call`: a call over HTTP; `payload`, `base64`: what it says, in JSON and in MessagePack.
 
 mod access;
@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod classes;
 mod history;
+mod page;
 mod payload;
 mod problem;
 mod query;

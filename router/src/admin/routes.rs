@@ -9,12 +9,13 @@ use hyper::{Request, StatusCode};
 use super::answer::{Answer, Answered, text, whole};
 use super::problem::Problem;
 use super::query::unescape;
-use super::{Admin, access, actions, call, classes, history, sessions, status, stream};
+use super::{Admin, access, actions, call, classes, history, page, sessions, status, stream};
 use crate::metrics;
 
 /// What can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
+    Page,
     Healthz,
     Readyz,
     Metrics,
@@ -42,9 +43,12 @@ pub(super) async fn answer(request: Request<Incoming>, admin: &Arc<Admin>) -> An
 async fn respond(request: Request<Incoming>, admin: &Arc<Admin>) -> Answered {
     let (parts, body) = request.into_parts();
     let route = Route::find(parts.uri.path());
-    // Whoever wants to know whether the router lives may always ask.
-    if !matches!(route, Ok(Route::Healthz | Route::Readyz)) {
-        access::check(&parts, admin)?;
+    match route {
+        // Whoever wants to know whether the router lives may always ask.
+        Ok(Route::Healthz | Route::Readyz) => {}
+        // It asks for the token, and is the same for everybody.
+        Ok(Route::Page) => access::check_name(&parts, admin)?,
+        _ => access::check(&parts, admin)?,
     }
     let route = route?;
     let allowed = route.allowed();
@@ -53,6 +57,7 @@ async fn respond(request: Request<Incoming>, admin: &Arc<Admin>) -> Answered {
     }
     let query = parts.uri.query().unwrap_or_default();
     match route {
+        Route::Page => page::show(query, &parts.headers),
         Route::Healthz => Ok(text(StatusCode::OK, "alive\n")),
         Route::Readyz if admin.shared.is_draining() => {
             Ok(text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"))
@@ -84,6 +89,7 @@ impl Route {
         let parts: Vec<String> = parts.collect::<Result<_, _>>()?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Ok(match parts.as_slice() {
+            [""] => Self::Page,
             ["healthz"] => Self::Healthz,
             ["readyz"] => Self::Readyz,
             ["metrics"] => Self::Metrics,
@@ -132,6 +138,6 @@ fn metrics_page(admin: &Admin) -> Answered {
     Ok(whole(StatusCode::OK, prometheus::TEXT_FORMAT, Bytes::from(page)))
 }
 
-const EXISTS: &str = "nothing is here; there are /healthz, /readyz, /metrics, /call/{class}/{method}, and \
-                      /api/v1/ with classes, sessions, routers, config, events, stream, openapi.yaml, drain and \
-                      reload";
+const EXISTS: &str = "nothing is here; the page is at /, and there are /healthz, /readyz, /metrics, \
+                      /call/{class}/{method}, and /api/v1/ with classes, sessions, routers, config, events, stream, \
+                      openapi.yaml, drain and reload";
