@@ -145,7 +145,7 @@ fn hostile_names_stay_text() {
 fn a_token_is_asked_for_once() {
     let scratch = Scratch::new();
     let token = scratch.write("token", "correct-horse-battery-staple");
-    let yaml = format!("admin_token: 'file:{}'\nclasses: {{svc: {{id: 5}}}}\n", token.display());
+    let yaml = format!("admin_token: {{file: '{}'}}\nclasses: {{svc: {{id: 5}}}}\n", token.display());
     let router = RouterProcess::with(&yaml);
     let mut nodes = vec![router.join(&["5.1"])];
     browser::run("door.py", &address(&router), |word| match word {
@@ -217,7 +217,7 @@ fn the_page_is_sent_once_and_lets_nothing_else_in() {
 fn the_page_is_sent_without_the_token_that_it_asks_for() {
     let scratch = Scratch::new();
     let token = scratch.write("token", "correct-horse-battery-staple");
-    let router = RouterProcess::with(&format!("admin_token: 'file:{}'\n", token.display()));
+    let router = RouterProcess::with(&format!("admin_token: {{file: '{}'}}\n", token.display()));
     eventually("it is there", || router.http("GET", "/").status == 200);
     assert_eq!(router.http("GET", "/api/v1/routers").status, 401);
 }
