@@ -6,6 +6,7 @@
 //! - [`lua_node`]: a script that runs as a node; [`lua_host`]: the same script in any Lua;
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
+//! - [`process`]: signals, and the end of whatever was started;
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`simulation`]: a cluster in virtual time, which needs none of the others;
 //! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
@@ -18,6 +19,7 @@ pub mod lua_host;
 pub mod lua_node;
 pub mod metrics;
 pub mod node;
+pub mod process;
 pub mod router;
 pub mod scratch;
 pub mod simulation;
