@@ -38,6 +38,17 @@ impl IntoLuaMulti for Failure {
     }
 }
 
+/// What a native returns: its value, or the failure.
+pub(crate) fn returned(
+    lua: &Lua,
+    result: Result<impl IntoLuaMulti, Failure>,
+) -> mlua::Result<MultiValue> {
+    match result {
+        Ok(value) => value.into_lua_multi(lua),
+        Err(failure) => failure.into_lua_multi(lua),
+    }
+}
+
 impl From<ForwardError> for Failure {
     fn from(error: ForwardError) -> Self {
         let text = error.to_string();

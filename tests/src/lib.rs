@@ -7,6 +7,7 @@
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`browser`]: Chromium, in front of the page of a router;
+//! - [`process`]: signals, and the end of whatever was started;
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`python`]: an environment for tools that exist nowhere else;
 //! - [`simulation`]: a cluster in virtual time, which needs none of the others;
@@ -21,6 +22,7 @@ pub mod lua_host;
 pub mod lua_node;
 pub mod metrics;
 pub mod node;
+pub mod process;
 pub mod python;
 pub mod router;
 pub mod scratch;

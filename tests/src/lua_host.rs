@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::binary;
 use crate::scratch::Scratch;
 use crate::wait::{self, PATIENCE};
+use crate::{binary, process};
 
 /// What runs a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,7 @@ impl Running {
     /// # Panics
     /// If that fails.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
-        assert!(status.expect("kill runs").success(), "signal {name}");
+        process::signal(self.child.id(), name);
     }
 
     /// Waits for its end.
@@ -104,12 +102,7 @@ impl Running {
     /// If it does not come in time.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let mut status = None;
-        wait::within(PATIENCE * 3, "the script ends", || {
-            status = self.child.try_wait().expect("its end can be waited for");
-            status.is_some()
-        });
-        status.expect("it has ended")
+        process::wait_exit(&mut self.child, PATIENCE * 3, "the script ends")
     }
 
     fn read(&self, name: &str) -> String {

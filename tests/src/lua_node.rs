@@ -6,9 +6,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::binary;
 use crate::scratch::Scratch;
 use crate::wait::{self, PATIENCE};
+use crate::{binary, process};
 
 /// A script to be run; `script.lua` in a directory of its own, which is where it runs.
 #[derive(Debug)]
@@ -176,9 +176,7 @@ impl LuaNode {
     /// # Panics
     /// If that fails.
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "signal {name}");
+        process::signal(self.pid(), name);
     }
 
     /// Whether it still runs.
@@ -195,15 +193,11 @@ impl LuaNode {
     /// If it does not come in time.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let mut status = None;
-        wait::within(PATIENCE, "lua-node ends", || {
-            status = self.child.try_wait().expect("its end can be waited for");
-            status.is_some()
-        });
+        let status = process::wait_exit(&mut self.child, PATIENCE, "lua-node ends");
         for reader in self.readers.drain(..) {
             reader.join().expect("its output is read to the end");
         }
-        status.expect("it has ended")
+        status
     }
 }
 

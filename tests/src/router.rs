@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::node::RawNode;
 use crate::scratch::Scratch;
 use crate::wait::{self, PATIENCE};
-use crate::{binary, http};
+use crate::{binary, http, process};
 
 /// How to start a router.
 #[derive(Debug, Default)]
@@ -214,9 +214,7 @@ impl RouterProcess {
     /// # Panics
     /// If that fails.
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "signal {name}");
+        process::signal(self.pid(), name);
     }
 
     /// Waits for its end.
@@ -232,15 +230,11 @@ impl RouterProcess {
     /// # Panics
     /// If it does not come in time.
     pub fn wait_exit_within(&mut self, patience: Duration) -> ExitStatus {
-        let mut status = None;
-        wait::within(patience, "the router ends", || {
-            status = self.child.try_wait().expect("its end can be waited for");
-            status.is_some()
-        });
+        let status = process::wait_exit(&mut self.child, patience, "the router ends");
         if let Some(reader) = self.stderr_reader.take() {
             reader.join().expect("the log is read to its end");
         }
-        status.expect("it has ended")
+        status
     }
 
     /// What else it wrote to standard output, to the end.

@@ -3,49 +3,33 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use mlua::{FromLua, IntoLuaMulti, Lua, Table, Value};
+use mlua::{FromLua, Lua, Table, Value};
 use switchboard::{Builder, DEFAULT_HANDLERS_WAITING, Deliveries, Node, Service, ServiceId};
 
 use super::events;
-use crate::failure::Failure;
+use crate::failure::{Failure, returned};
 use crate::reactor::Reactor;
 use crate::values;
 
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
     let r = reactor.clone();
-    let connect = move |lua: &Lua, options: Table| match connect(lua, &r, &options) {
-        Ok(number) => number.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    };
+    let connect = move |lua: &Lua, options: Table| returned(lua, connect(lua, &r, &options));
     natives.raw_set("connect", lua.create_function(connect)?)?;
     let r = reactor.clone();
-    let register =
-        move |lua: &Lua, (number, service): (u64, Value)| match register(lua, &r, number, &service)
-        {
-            Ok(id) => id.into_lua_multi(lua),
-            Err(failure) => failure.into_lua_multi(lua),
-        };
+    let register = move |lua: &Lua, (number, service): (u64, Value)| {
+        returned(lua, register(lua, &r, number, &service))
+    };
     natives.raw_set("register", lua.create_function(register)?)?;
     let r = reactor.clone();
-    let unregister =
-        move |lua: &Lua, (number, name): (u64, String)| match unregister(&r, number, &name) {
-            Ok(id) => id.into_lua_multi(lua),
-            Err(failure) => failure.into_lua_multi(lua),
-        };
+    let unregister = move |lua: &Lua, (number, name): (u64, String)| {
+        returned(lua, unregister(&r, number, &name))
+    };
     natives.raw_set("unregister", lua.create_function(unregister)?)?;
     let r = reactor.clone();
-    let leave = move |lua: &Lua, (number, drain): (u64, bool)| match leave(&r, number, drain) {
-        Ok(id) => id.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    };
-    natives.raw_set("leave", lua.create_function(leave)?)?;
-    let r = reactor.clone();
-    let part = move |_: &Lua, number: u64| {
-        r.part(number);
-        Ok(())
-    };
-    natives.raw_set("part", lua.create_function(part)?)
+    let leave =
+        move |lua: &Lua, (number, drain): (u64, bool)| returned(lua, leave(&r, number, drain));
+    natives.raw_set("leave", lua.create_function(leave)?)
 }
 
 /// Waits with all of Lua: nothing of this state runs until the node is connected or its time is over.
@@ -80,7 +64,7 @@ fn most_waiting(lua: &Lua, options: &Table) -> Result<usize, Failure> {
 /// What a script says of its node. Options are the builder's, times in milliseconds.
 fn builder(lua: &Lua, options: &Table) -> Result<Builder, Failure> {
     let first = match read::<Value>(lua, options, "service")? {
-        Some(value) => service(lua, "service", &value)?,
+        Some(value) => described(lua, service(lua, "service", &value)?, options)?,
         None => {
             let text = "`service` is missing: say which service the node offers, such as \
                         service = \"matchsvr.1\"";
@@ -111,15 +95,6 @@ fn builder(lua: &Lua, options: &Table) -> Result<Builder, Failure> {
     }
     if let Some(token) = read::<String>(lua, options, "token")? {
         builder = builder.token(token);
-    }
-    if let Some(weight) = read::<u16>(lua, options, "weight")? {
-        builder = builder.weight(weight);
-    }
-    if let Some(metadata) = read::<Table>(lua, options, "metadata")? {
-        for pair in metadata.pairs::<String, String>() {
-            let (key, value) = pair.map_err(|_| wrong("metadata", "a table of texts by name"))?;
-            builder = builder.metadata(key, value);
-        }
     }
     if let Some(bytes) = read::<usize>(lua, options, "outbox_bytes")? {
         builder = builder.outbox_bytes(bytes);
@@ -154,21 +129,24 @@ fn service(lua: &Lua, option: &str, value: &Value) -> Result<Service, Failure> {
         Value::Table(table) => {
             let name: String = read(lua, table, "service")?
                 .ok_or_else(|| wrong(option, "a service such as \"matchsvr.1\""))?;
-            let mut service = Service::from(name);
-            if let Some(weight) = read::<u16>(lua, table, "weight")? {
-                service = service.weight(weight);
-            }
-            if let Some(metadata) = read::<Table>(lua, table, "metadata")? {
-                for pair in metadata.pairs::<String, String>() {
-                    let (key, value) =
-                        pair.map_err(|_| wrong("metadata", "a table of texts by name"))?;
-                    service = service.metadata(key, value);
-                }
-            }
-            Ok(service)
+            described(lua, Service::from(name), table)
         }
         _ => Err(wrong(option, "a service such as \"matchsvr.1\"")),
     }
+}
+
+/// A service with the weight and the metadata that a table says.
+fn described(lua: &Lua, mut service: Service, table: &Table) -> Result<Service, Failure> {
+    if let Some(weight) = read::<u16>(lua, table, "weight")? {
+        service = service.weight(weight);
+    }
+    if let Some(metadata) = read::<Table>(lua, table, "metadata")? {
+        for pair in metadata.pairs::<String, String>() {
+            let (key, value) = pair.map_err(|_| wrong("metadata", "a table of texts by name"))?;
+            service = service.metadata(key, value);
+        }
+    }
+    Ok(service)
 }
 
 /// One value, or a list of them.
@@ -229,24 +207,6 @@ fn first_line(error: &mlua::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-const OPTIONS: [&str; 15] = [
-    "service",
-    "also",
-    "routers",
-    "name",
-    "token",
-    "weight",
-    "metadata",
-    "watch",
-    "heartbeat",
-    "call_timeout",
-    "connect_timeout",
-    "drain_timeout",
-    "outbox_bytes",
-    "handler_queue",
-    "handlers_waiting",
-];
-
 /// To the id that the new service's name comes under.
 fn register(lua: &Lua, reactor: &Rc<Reactor>, number: u64, value: &Value) -> Result<u64, Failure> {
     let node = reactor.node(number).ok_or_else(Failure::closed)?;
@@ -291,3 +251,21 @@ fn leave(reactor: &Rc<Reactor>, number: u64, drain: bool) -> Result<u64, Failure
     reactor.begin(leaving, move |(), lua, reactor| reactor.complete(id, true, lua));
     Ok(id)
 }
+
+const OPTIONS: [&str; 15] = [
+    "service",
+    "also",
+    "routers",
+    "name",
+    "token",
+    "weight",
+    "metadata",
+    "watch",
+    "heartbeat",
+    "call_timeout",
+    "connect_timeout",
+    "drain_timeout",
+    "outbox_bytes",
+    "handler_queue",
+    "handlers_waiting",
+];

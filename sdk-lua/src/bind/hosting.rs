@@ -4,11 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Value};
+use mlua::{Lua, Table, UserData, UserDataMethods, Value};
 use switchboard::{Class, Instance, ServiceId};
 use switchboard_router::{Address, Config, Router, StartError};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, returned};
 
 /// A router, until it is stopped.
 struct House {
@@ -22,7 +22,7 @@ struct House {
 pub(super) fn add(lua: &Lua, natives: &Table) -> mlua::Result<()> {
     // (address, connections, file or nil) to a house.
     let host = |lua: &Lua, (address, most, file): (String, usize, Option<String>)| {
-        answer(lua, House::start(&address, most, file.as_deref()))
+        returned(lua, House::start(&address, most, file.as_deref()))
     };
     natives.raw_set("host", lua.create_function(host)?)
 }
@@ -96,9 +96,10 @@ impl UserData for House {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("address", |_, this, ()| Ok(this.first.to_string()));
         methods.add_method("loopback", |_, this, ()| Ok(this.loopback()));
-        methods.add_method("id", |lua, this, value: Value| answer(lua, this.id(&value)));
-        methods
-            .add_method_mut("open", |lua, this, address: String| answer(lua, this.open(&address)));
+        methods.add_method("id", |lua, this, value: Value| returned(lua, this.id(&value)));
+        methods.add_method_mut("open", |lua, this, address: String| {
+            returned(lua, this.open(&address))
+        });
         methods.add_method_mut("close", |_, this, address: String| {
             let address = address.parse().ok();
             let closed = address.zip(this.router.as_mut());
@@ -117,13 +118,6 @@ impl House {
     fn slot(&self, id: u32, change: fn(&Router, ServiceId)) -> bool {
         let found = self.router.as_ref().zip(ServiceId::from_raw(id).ok());
         found.inspect(|(router, id)| change(router, *id)).is_some()
-    }
-}
-
-fn answer(lua: &Lua, result: Result<impl IntoLuaMulti, Failure>) -> mlua::Result<MultiValue> {
-    match result {
-        Ok(value) => value.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
     }
 }
 

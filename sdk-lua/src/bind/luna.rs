@@ -4,9 +4,10 @@
 use std::rc::Rc;
 use std::thread;
 
-use mlua::{Function, IntoLuaMulti, Lua, Table};
+use mlua::{Function, Lua, Table};
 
 use super::{connecting, turning};
+use crate::failure::returned;
 use crate::reactor::Reactor;
 
 /// Opens luna's surface, and the module that it stands on.
@@ -21,10 +22,7 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
     // (options) to the id that the node's number comes under. The other `connect` waits with all of Lua.
     let r = reactor.clone();
-    let open = move |lua: &Lua, options: Table| match connecting::open(lua, &r, &options) {
-        Ok(id) => id.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    };
+    let open = move |lua: &Lua, options: Table| returned(lua, connecting::open(lua, &r, &options));
     natives.raw_set("open", lua.create_function(open)?)?;
     let pause = |_: &Lua, time: f64| {
         thread::sleep(turning::millis(time));

@@ -12,7 +12,7 @@ use switchboard::{
 };
 
 use super::aim::{Aim, Pick, Target, method_of, name, picked};
-use crate::failure::Failure;
+use crate::failure::{Failure, returned};
 use crate::reactor::Reactor;
 use crate::values::{self, Decoder};
 
@@ -24,13 +24,28 @@ struct Options {
     time: u64,
 }
 
+/// What every native of sending takes: node, flags, time, and the rest.
+type Sent = (u64, u8, u64, MultiValue);
+
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
-    let forward = forward_native(reactor);
+    // (node, flags, ttl, mode, class, method, ...) to true.
+    let r = reactor.clone();
+    let forward = move |lua: &Lua, (number, flags, time, rest): Sent| {
+        returned(lua, forward(lua, &r, number, Options { flags, time }, rest).map(|()| true))
+    };
     natives.raw_set("forward", lua.create_function(forward)?)?;
-    let call = call_native(reactor);
+    // (node, flags, timeout, mode, class, method, ...) to the id that the results come under.
+    let r = reactor.clone();
+    let call = move |lua: &Lua, (number, flags, time, rest): Sent| {
+        returned(lua, call(lua, &r, number, Options { flags, time }, rest))
+    };
     natives.raw_set("call", lua.create_function(call)?)?;
-    let collect = collect_native(reactor);
+    // (node, flags, timeout, class, method, ...) to the id that the answers come under.
+    let r = reactor.clone();
+    let collect = move |lua: &Lua, (number, _, time, rest): Sent| {
+        returned(lua, collect(lua, &r, number, time, rest))
+    };
     natives.raw_set("collect", lua.create_function(collect)?)?;
     let load = reactor.clone();
     natives.raw_set(
@@ -42,23 +57,6 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
     )
 }
 
-/// (node, flags, ttl, mode, class, method, ...) to true.
-fn forward_native(
-    reactor: &Rc<Reactor>,
-) -> impl Fn(&Lua, (u64, u8, u64, MultiValue)) -> mlua::Result<MultiValue> + 'static {
-    let reactor = reactor.clone();
-    move |lua, (number, flags, time, rest)| match forward(
-        lua,
-        &reactor,
-        number,
-        Options { flags, time },
-        rest,
-    ) {
-        Ok(()) => true.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    }
-}
-
 fn forward(
     lua: &Lua,
     reactor: &Reactor,
@@ -67,33 +65,15 @@ fn forward(
     rest: MultiValue,
 ) -> Result<(), Failure> {
     let (aim, args) = Aim::read(lua, rest)?;
-    let marks = &reactor.script().map_err(super::thrown)?.marks;
     let method = name(&aim.method)?;
     let to = Target::of(&aim.to)?;
     with_scratch(|buffer| {
-        let count = values::encode_all(lua, marks, &args, "argument", buffer)
-            .map_err(|why| Failure::new("bad_value", format!("`{method}`: {why}")))?;
+        let count = encode(lua, reactor, &method, &args, buffer)?;
         let args = Encoded { count, bytes: &*buffer };
-        let sent = reactor.with_node(number, |node| match options {
-            Options { flags: 0, time: 0 } => {
-                send_plainly(node, aim.pick, to.borrow(), &method, args)
-            }
-            options => send(node, aim.pick, to.borrow(), &method, args, options),
-        });
+        let sent = reactor
+            .with_node(number, |node| send(node, aim.pick, to.borrow(), &method, args, options));
         sent.ok_or_else(Failure::closed)?
     })
-}
-
-fn send_plainly(
-    node: &Node,
-    pick: Pick,
-    to: To<'_>,
-    method: &str,
-    args: Encoded<&Vec<u8>>,
-) -> Result<(), Failure> {
-    let sent = picked!(pick, word => node.forward(word, to, method, args),
-        else node.forward(Broadcast, to, method, args));
-    Ok(sent?)
 }
 
 fn send(
@@ -121,23 +101,6 @@ fn send(
     Ok(message.send()?)
 }
 
-/// (node, flags, timeout, mode, class, method, ...) to the id that the results come under.
-fn call_native(
-    reactor: &Rc<Reactor>,
-) -> impl Fn(&Lua, (u64, u8, u64, MultiValue)) -> mlua::Result<MultiValue> + 'static {
-    let reactor = reactor.clone();
-    move |lua, (number, flags, time, rest)| match call(
-        lua,
-        &reactor,
-        number,
-        Options { flags, time },
-        rest,
-    ) {
-        Ok(id) => id.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    }
-}
-
 fn call(
     lua: &Lua,
     reactor: &Rc<Reactor>,
@@ -163,17 +126,6 @@ fn call(
         reactor.complete(id, results(lua, result)?, lua)
     });
     Ok(id)
-}
-
-/// (node, flags, timeout, class, method, ...) to the id that the answers come under.
-fn collect_native(
-    reactor: &Rc<Reactor>,
-) -> impl Fn(&Lua, (u64, u8, u64, MultiValue)) -> mlua::Result<MultiValue> + 'static {
-    let reactor = reactor.clone();
-    move |lua, (number, _, time, rest)| match collect(lua, &reactor, number, time, rest) {
-        Ok(id) => id.into_lua_multi(lua),
-        Err(failure) => failure.into_lua_multi(lua),
-    }
 }
 
 fn collect(
@@ -209,11 +161,22 @@ fn prepare<'a>(
 ) -> Result<(Node, String, Encoded<Vec<u8>>), Failure> {
     let node = reactor.node(number).ok_or_else(Failure::closed)?;
     let method = name(method)?;
-    let marks = &reactor.script().map_err(super::thrown)?.marks;
     let mut bytes = Vec::new();
-    let count = values::encode_all(lua, marks, args, "argument", &mut bytes)
-        .map_err(|why| Failure::new("bad_value", format!("`{method}`: {why}")))?;
+    let count = encode(lua, reactor, &method, args, &mut bytes)?;
     Ok((node, method, Encoded { count, bytes }))
+}
+
+/// Appends the arguments for a method; how many they are.
+fn encode<'a>(
+    lua: &Lua,
+    reactor: &Reactor,
+    method: &str,
+    args: impl IntoIterator<Item = &'a Value>,
+    to: &mut Vec<u8>,
+) -> Result<usize, Failure> {
+    let marks = &reactor.script().map_err(super::thrown)?.marks;
+    values::encode_all(lua, marks, args, "argument", to)
+        .map_err(|why| Failure::new("bad_value", format!("`{method}`: {why}")))
 }
 
 /// What a call returns: its results, or `nil, text, code, detail`.

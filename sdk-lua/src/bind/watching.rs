@@ -6,25 +6,15 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 use switchboard::{Direction, Membership, Node, Watcher};
 use tokio::sync::oneshot;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, returned};
 use crate::reactor::Reactor;
 
 /// Adds the natives of this room.
 pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Result<()> {
     // (node, class) to the id that each change comes under, and nil at the end.
     let r = reactor.clone();
-    let watch = move |lua: &Lua, (number, class): (u64, String)| {
-        let Some(node) = r.node(number) else { return Failure::closed().into_lua_multi(lua) };
-        match node.watch(class.as_str()) {
-            Ok(watcher) => {
-                let id = r.next_id();
-                let cancelled = r.cancellable(id);
-                follow(&r, id, node, watcher, cancelled);
-                id.into_lua_multi(lua)
-            }
-            Err(error) => Failure::from(error).into_lua_multi(lua),
-        }
-    };
+    let watch =
+        move |lua: &Lua, (number, class): (u64, String)| returned(lua, watch(&r, number, &class));
     natives.raw_set("watch", lua.create_function(watch)?)?;
     let r = reactor.clone();
     let unwatch = move |_: &Lua, id: u64| {
@@ -63,6 +53,15 @@ pub(super) fn add(lua: &Lua, natives: &Table, reactor: &Rc<Reactor>) -> mlua::Re
         None => Ok(Value::Nil),
     };
     natives.raw_set("stats", lua.create_function(stats)?)
+}
+
+fn watch(reactor: &Rc<Reactor>, number: u64, class: &str) -> Result<u64, Failure> {
+    let node = reactor.node(number).ok_or_else(Failure::closed)?;
+    let watcher = node.watch(class)?;
+    let id = reactor.next_id();
+    let cancelled = reactor.cancellable(id);
+    follow(reactor, id, node, watcher, cancelled);
+    Ok(id)
 }
 
 /// Hands the changes of a class on, one by one, until the node is closed or nobody wants them.

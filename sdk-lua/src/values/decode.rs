@@ -326,6 +326,8 @@ mod tests {
             assert_eq!(why, "argument 1: the payload ends in the middle of a value");
         }
         let why = decoded(&lua, &[0xdd, 255, 255, 255, 255, 1]).unwrap_err().0;
+        assert_eq!(why, "4294967295 arguments, and 5000 may be: pass a table");
+        let why = decoded(&lua, &[0xdc, 0x13, 0x88, 1]).unwrap_err().0;
         assert_eq!(why, "argument 2: the payload ends in the middle of a value");
         let used = lua.used_memory() - before;
         assert!(used < 4 << 20, "{used} bytes");

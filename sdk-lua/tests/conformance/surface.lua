@@ -34,7 +34,7 @@ end
 local module = {}
 for name, value in pairs(switchboard) do
   -- What lua-node adds for itself.
-  if annotated.globals[name] == nil and name ~= "is_loading" then module[name] = value end
+  if annotated.globals[name] == nil and not name:find "^is_" then module[name] = value end
 end
 equal("switchboard.", module, annotated.switchboard)
 equal("switchboard.log.", switchboard.log, annotated.log)
