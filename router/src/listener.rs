@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::config::Address;
 use crate::forward::local::Local;
-use crate::session;
+use crate::session::Serving;
 use crate::shared::Shared;
 use crate::stream::Accepted;
 
@@ -90,7 +90,7 @@ impl Dealer {
     /// Gives a connection to the shard whose turn it is.
     pub(crate) fn give(&self, accepted: Accepted) {
         let turn = self.next.fetch_add(1, Relaxed) % self.shards.len();
-        self.shards[turn].spawn(session::serve(accepted, self.shared.clone()));
+        self.shards[turn].spawn(Serving::new(accepted, self.shared.clone()));
     }
 
     async fn deal(&self, accepted: io::Result<Accepted>) {

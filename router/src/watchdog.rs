@@ -27,12 +27,12 @@ pub(crate) struct Watchdog {
     inbox: Mutex<BTreeMap<u32, Vec<Due>>>,
 }
 
-/// Something to look at when its tick comes.
+/// Something to look at when its tick comes. There are up to two for each idle session, so what is large is boxed.
 #[derive(Debug)]
 enum Due {
     Hello(Weak<Mailbox>),
     Heartbeat(Weak<Mailbox>),
-    Stall(Stall),
+    Stall(Box<Stall>),
     Comfort(Weak<Mailbox>),
 }
 
@@ -66,7 +66,7 @@ impl Watchdog {
     pub(crate) fn take_stalls(&self, out: &mut Outgoing, clock: &Clock) {
         for stall in out.take_stalls() {
             let patience = clock.ticks(stall.patience.as_millis() as u32);
-            self.add(clock.now() + patience, Due::Stall(stall));
+            self.add(clock.now() + patience, Due::Stall(Box::new(stall)));
         }
     }
 
@@ -165,7 +165,8 @@ fn look_at(due: Due, now: u32, clock: &Clock) -> Option<Again> {
             mailbox.end(Ending::HeartbeatLost);
             None
         }
-        Due::Stall(Stall { mailbox, number, .. }) => {
+        Due::Stall(stall) => {
+            let Stall { mailbox, number, .. } = *stall;
             if mailbox.is_stalled(number) {
                 let (session, pending) = (mailbox.session(), mailbox.pending());
                 warn!(session, pending, "mailbox stalled its senders for stall_timeout: closing");

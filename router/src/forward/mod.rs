@@ -37,7 +37,7 @@ pub struct Source {
     /// Frames that wait for room in a full mailbox. While there are any, the session reads nothing.
     pub held: Vec<Held>,
     /// Frames of the last batch that were dropped because their source is not one of `ids`.
-    pub spoofed: Option<Spoofed>,
+    pub spoofed: Option<Box<Spoofed>>,
 }
 
 /// Frames with a source that is not their session's.
@@ -325,8 +325,8 @@ fn refuse_source(
     let volume = Volume::one(header.length as usize);
     source.note(bucket, volume, local);
     local.out.counters.ended(bucket, Outcome::Refused, volume);
-    let first = Spoofed { source: header.source, at, frames: 0 };
-    source.spoofed.get_or_insert(first).frames += 1;
+    let first = || Box::new(Spoofed { source: header.source, at, frames: 0 });
+    source.spoofed.get_or_insert_with(first).frames += 1;
 }
 
 impl Spoofed {

@@ -69,22 +69,29 @@ struct Outbox {
     retired: bool,
     /// Takes nothing any more.
     closed: bool,
-    /// Senders that wait for room, and the level at which they are woken.
-    waiters: Vec<Waker>,
-    resume_at: usize,
-    /// Which round of waiters these are; a sender that waits remembers it.
+    /// Which round of waiters is next or there; a sender that waits remembers it.
     round: u32,
     /// How often it began to hold senders up, or to do so for another half of its mark.
     stalls: u32,
-    /// What waited in it when it last did, and how long it may from there.
-    stalled_at: usize,
-    patience: Duration,
+    /// While senders wait for room; most mailboxes never see one.
+    jam: Option<Box<Jam>>,
     /// The session's task.
     owner: Option<Waker>,
     /// Why the session shall end.
     ending: Option<Ending>,
     /// Ids that a newer incarnation took.
     replaced: Vec<ServiceId>,
+}
+
+/// Senders that wait for room.
+#[derive(Debug, Default)]
+struct Jam {
+    waiters: Vec<Waker>,
+    /// The level at which they are woken.
+    resume_at: usize,
+    /// What waited in the mailbox when the present stall began, and how long it may from there.
+    stalled_at: usize,
+    patience: Duration,
 }
 
 /// Why a session ends, as far as others decide it.
@@ -204,12 +211,9 @@ impl Mailbox {
                 leaving: false,
                 retired: false,
                 closed: false,
-                waiters: Vec::new(),
-                resume_at: 0,
                 round: 1,
                 stalls: 0,
-                stalled_at: 0,
-                patience: Duration::ZERO,
+                jam: None,
                 owner: None,
                 ending: None,
                 replaced: Vec::new(),
@@ -327,15 +331,18 @@ impl Mailbox {
         }
         match admission.overflow {
             Overflow::Pause => {
-                if outbox.waiters.is_empty() {
-                    outbox.patience = admission.stall_timeout;
+                if outbox.jam.is_none() {
+                    let patience = admission.stall_timeout;
+                    outbox.jam = Some(Box::new(Jam { patience, ..Jam::default() }));
                     self.begin_stall(outbox, out);
                 }
-                if *waiter.round != outbox.round {
-                    *waiter.round = outbox.round;
-                    outbox.waiters.push(waiter.waker.clone());
+                let round = outbox.round;
+                let jam = outbox.jam.get_or_insert_default();
+                if *waiter.round != round {
+                    *waiter.round = round;
+                    jam.waiters.push(waiter.waker.clone());
                 }
-                outbox.resume_at = admission.high_water / 2;
+                jam.resume_at = admission.high_water / 2;
                 Some(Offer::Wait)
             }
             Overflow::DropNew => Some(Offer::Refused(Reason::Full)),
@@ -357,26 +364,31 @@ impl Mailbox {
     /// If no sender waits for room: how many rounds of them have come and gone.
     pub fn calm(&self) -> Option<u32> {
         let outbox = self.lock();
-        outbox.waiters.is_empty().then_some(outbox.round)
+        outbox.jam.is_none().then_some(outbox.round)
     }
 
     /// Waits, as a sender would, until none waits. `noted` is 0 to begin with.
     pub fn poll_calm(&self, cx: &Context<'_>, noted: &mut u32) -> Poll<u32> {
         let mut outbox = self.lock();
-        if outbox.waiters.is_empty() || outbox.closed {
-            return Poll::Ready(outbox.round);
+        let (round, closed) = (outbox.round, outbox.closed);
+        match &mut outbox.jam {
+            Some(jam) if !closed => {
+                if *noted != round {
+                    *noted = round;
+                    jam.waiters.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(round),
         }
-        if *noted != outbox.round {
-            *noted = outbox.round;
-            outbox.waiters.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     fn begin_stall(self: &Arc<Self>, outbox: &mut Outbox, out: &mut Outgoing) {
+        let pending = outbox.pending();
+        let Some(jam) = &mut outbox.jam else { return };
         outbox.stalls += 1;
-        outbox.stalled_at = outbox.pending();
-        let (number, patience) = (outbox.stalls, outbox.patience);
+        jam.stalled_at = pending;
+        let (number, patience) = (outbox.stalls, jam.patience);
         out.stalled(Stall { mailbox: self.clone(), number, patience });
     }
 
@@ -405,8 +417,8 @@ impl Mailbox {
         // What was released to it may be far above its mark. Who reads that as fast as it has to read what
         // is below does not stall.
         let mut outbox = self.lock();
-        let read_half = outbox.pending() + outbox.resume_at <= outbox.stalled_at;
-        if read_half && !outbox.waiters.is_empty() {
+        let pending = outbox.pending();
+        if outbox.jam.as_ref().is_some_and(|jam| pending + jam.resume_at <= jam.stalled_at) {
             self.begin_stall(&mut outbox, out);
         }
     }
@@ -499,15 +511,11 @@ impl Mailbox {
             // Its task may be waiting for the write half to come back, or for the queue to run empty.
             outbox.wake_owner();
         }
-        if outbox.waiters.is_empty()
-            || (outbox.pending() > outbox.resume_at && !outbox.closed && !outbox.retired)
-        {
-            return;
-        }
-        let waiters = std::mem::take(&mut outbox.waiters);
+        let (pending, over) = (outbox.pending(), outbox.closed || outbox.retired);
+        let Some(jam) = outbox.jam.take_if(|jam| over || pending <= jam.resume_at) else { return };
         outbox.round = outbox.round.checked_add(1).unwrap_or(1);
         drop(outbox);
-        waiters.into_iter().for_each(Waker::wake);
+        jam.waiters.into_iter().for_each(Waker::wake);
     }
 
     // ---- from the session's task ---------------------------------------------------------------
@@ -554,7 +562,7 @@ impl Mailbox {
     /// Whether senders have waited for it ever since the stall of this number began.
     pub fn is_stalled(&self, number: u32) -> bool {
         let outbox = self.lock();
-        !outbox.waiters.is_empty() && outbox.stalls == number
+        outbox.jam.is_some() && outbox.stalls == number
     }
 
     /// Takes no more data from now on, and wakes whoever waits for room: what they hold goes to others.
@@ -756,8 +764,7 @@ impl Outbox {
         let pending = self.pending();
         pending >= admission.high_water
             || (admission.overflow == Overflow::Pause
-                && !self.waiters.is_empty()
-                && pending > self.resume_at)
+                && self.jam.as_ref().is_some_and(|jam| pending > jam.resume_at))
     }
 
     fn is_free(&self) -> bool {
@@ -858,7 +865,8 @@ mod tests {
         let mut first = 0;
         assert_eq!(offer(&mut first), Offer::Wait);
         assert_eq!(offer(&mut first), Offer::Wait);
-        assert_eq!(mailbox.lock().waiters.len(), 1, "it waits once, however often it asks");
+        let waiters = mailbox.lock().jam.as_ref().map(|jam| jam.waiters.len());
+        assert_eq!(waiters, Some(1), "it waits once, however often it asks");
         // Some of it goes, but it is above its low mark still: a newcomer waits as well.
         mailbox.lock().queue.evict_to(6_000, |_| {});
         assert_eq!(offer(&mut 0), Offer::Wait);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use switchboard_protocol::control::{
     Control, ControlError, Hello, LeftReason, Ping, Register, Unregister, Unregistered, Welcome,
 };
@@ -11,7 +12,7 @@ use switchboard_protocol::limits::{MISSED_HEARTBEATS, VERSION};
 use switchboard_protocol::{Class, RefusalCode, ServiceId};
 use tracing::{debug, info};
 
-use super::{End, Session};
+use super::{Admitted, End, Session};
 use crate::forward::local::Local;
 use crate::mailbox::Mailbox;
 use crate::registry::{Change, Program, Refusal};
@@ -22,10 +23,10 @@ use crate::tokens::Pass;
 
 impl Session {
     /// Answers a control message. An answer of `Some` ends the session.
-    pub(super) async fn control(&mut self, body: &[u8]) -> Option<End> {
-        let message = match Control::decode(body) {
+    pub(super) async fn control(&mut self, body: Bytes) -> Option<End> {
+        let message = match Control::decode(&body) {
             Ok(message) => message,
-            Err(error) if self.registered => {
+            Err(error) if self.admitted.is_some() => {
                 self.refuse(&undecodable(&error), None);
                 return None;
             }
@@ -33,8 +34,8 @@ impl Session {
             Err(error) => return Some(End::NotAdmitted(undecodable(&error), Some(0))),
         };
         match message {
-            Control::Hello(hello) if !self.registered => return self.hello(hello).await,
-            _ if !self.registered => return Some(Self::hello_expected()),
+            Control::Hello(hello) if self.admitted.is_none() => return self.hello(hello).await,
+            _ if self.admitted.is_none() => return Some(Self::hello_expected()),
             Control::Register(register) => self.register(register).await,
             Control::Unregister(unregister) => self.unregister(unregister).await,
             Control::Load(load) => {
@@ -92,7 +93,7 @@ impl Session {
             Peer::Own => Ok(Pass::default()),
             _ => settings.tokens.admit(&hello.token),
         };
-        self.pass = match admitted {
+        let pass = match admitted {
             Ok(pass) => pass,
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         };
@@ -115,7 +116,7 @@ impl Session {
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
             program,
-            pass: self.pass.clone(),
+            pass: pass.clone(),
             services: hello.services,
             held: 0,
         };
@@ -126,14 +127,13 @@ impl Session {
             Ok(ids) => self.source.ids = ids,
             Err(refusal) => return Some(End::NotAdmitted(refusal, None)),
         }
-        self.registered = true;
         self.source.mailbox.enter(State::Active);
-        self.program = program;
         let session = self.source.mailbox.session();
         for id in &self.source.ids {
-            let (name, token) = (&hello.name, self.pass.token());
+            let (name, token) = (&hello.name, pass.token());
             debug!(session, id = settings.policies.id_name(*id), name, token, "registered");
         }
+        self.admitted = Some(Box::new(Admitted { program, pass }));
         // A little less than three, so that when the third is over another instance has taken over.
         let silence = heartbeat_ms.saturating_mul(MISSED_HEARTBEATS) - heartbeat_ms / HASTE;
         self.source.mailbox.set_registered(silence);
@@ -161,10 +161,12 @@ impl Session {
 
     async fn register(&mut self, register: Register) {
         let Register { request, services } = register;
+        // Hello comes first.
+        let Some(Admitted { program, pass }) = self.admitted.as_deref() else { return };
         let change = Change::Register {
             handle: self.source.mailbox.clone(),
-            program: self.program,
-            pass: self.pass.clone(),
+            program: *program,
+            pass: pass.clone(),
             services,
             held: self.source.ids.len(),
         };

@@ -14,7 +14,7 @@ impl Session {
         Local::with(|local| {
             let counters = &local.out.counters;
             counters.session_ended(end.counts_as());
-            if !self.registered {
+            if self.admitted.is_none() {
                 counters.handshake_failed(end.handshake_failure());
             }
             if self.source.mailbox.is_paused() {

@@ -5,11 +5,15 @@
 //!
 //! - [`traffic`]: bytes in, frames out, until something else is to be done;
 //! - [`dialogue`]: what the node and the router say to each other;
-//! - [`ending`]: what its end counts as.
+//! - [`ending`]: what its end counts as;
+//! - [`serving`]: the task, from the acceptance of a connection to the end of its session.
 
 mod dialogue;
 mod ending;
+mod serving;
 mod traffic;
+
+pub(crate) use self::serving::Serving;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -46,14 +50,21 @@ pub(crate) struct Session {
     /// The tail may hold whole frames.
     backlog: bool,
     /// Bytes of an oversized frame that are still to be passed over.
-    skip: u64,
+    skip: u32,
     /// How many bytes of the stream were used.
     offset: u64,
     watches: bool,
-    registered: bool,
+    /// The mailbox knows this task's waker.
+    is_owner: bool,
+    /// None before its Hello is answered.
+    admitted: Option<Box<Admitted>>,
+}
+
+/// What Hello said that holds for what the session registers later.
+#[derive(Debug)]
+struct Admitted {
     program: Program,
     pass: Pass,
-    owner: Option<std::task::Waker>,
 }
 
 /// What the traffic stopped for.
@@ -80,85 +91,72 @@ pub(crate) enum End {
     Asked(Ending),
 }
 
-/// Runs a connection from its acceptance to its end.
-pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    Local::with(|local| local.out.counters.connections.increment());
-    let (reader, writer, peer) = match accepted.into_halves() {
-        Ok(halves) => halves,
-        Err(error) => {
-            count_failure(HandshakeFailure::Io);
-            return debug!(%error, "connection failed before it began");
-        }
-    };
-    let limit = shared.settings.load().limits.max_connections;
-    let Some((slot, number)) = shared.sessions.open(limit) else {
-        warn!(limit, "connection refused: limits.max_connections is reached");
-        count_failure(HandshakeFailure::Refused(RefusalCode::LimitExceeded));
-        let text = format!("this router takes {limit} connections at most");
-        let refusal = Refusal::new(RefusalCode::LimitExceeded, text);
-        let message = refused(&refusal, None, None).to_frame().to_bytes();
-        // Boxed: nobody else's task shall be larger for it. Who does not listen is not waited for.
-        let turned_away = Box::pin(turn_away(reader, writer, message));
-        let _ = tokio::time::timeout(LINGER, turned_away).await;
-        return;
-    };
-    let now = shared.clock.now_ms();
-    let mailbox = Arc::new(Mailbox::new(slot, number, writer, Badge::new(peer, now)));
-    shared.sessions.seat(&mailbox);
-    mailbox.heard(now);
-    shared.watchdog.expect_hello(&mailbox, &shared);
-    let mut session = Session {
-        shared,
-        source: Source { mailbox, ids: Vec::new(), held: Vec::new(), spoofed: None },
-        reader,
-        tail: Vec::new(),
-        start: 0,
-        backlog: false,
-        skip: 0,
-        offset: 0,
-        watches: false,
-        registered: false,
-        program: Program::default(),
-        pass: Pass::default(),
-        owner: None,
-    };
-    let end = session.run().await;
-    // Boxed: what happens once at the end shall not make every idle session's task larger.
-    Box::pin(session.finish(end)).await;
-}
-
 /// Tells a connection why there is no place for it, and reads what it says until it leaves: closing a
-/// socket with unread bytes resets it, and the peer would lose the reason.
-async fn turn_away(mut reader: ReadHalf, writer: WriteHalf, message: Bytes) {
-    if poll_fn(|cx| reader.poll_write_ready(cx)).await.is_ok() {
-        // A fresh socket takes a short frame whole.
-        let _ = writer.try_write(&message);
-    }
-    drop(writer);
-    poll_fn(|cx| traffic::poll_discard(&mut reader, cx)).await;
+/// socket with unread bytes resets it, and the peer would lose the reason. Who does not listen is not waited for.
+async fn turn_away(mut reader: ReadHalf, writer: WriteHalf, message: Bytes) -> Option<Session> {
+    let told = async {
+        if poll_fn(|cx| reader.poll_write_ready(cx)).await.is_ok() {
+            // A fresh socket takes a short frame whole.
+            let _ = writer.try_write(&message);
+        }
+        drop(writer);
+        poll_fn(|cx| traffic::poll_discard(&mut reader, cx)).await;
+    };
+    let _ = tokio::time::timeout(LINGER, told).await;
+    None
 }
 
 impl Session {
-    async fn run(&mut self) -> End {
-        for step in 1_u64.. {
-            match poll_fn(|cx| Local::with(|local| self.poll_traffic(cx, local))).await {
-                Step::Control(body) => {
-                    if let Some(end) = Box::pin(self.control(&body)).await {
-                        return end;
-                    }
-                }
-                Step::End(end) => return end,
+    /// The session of a new connection, if there is a place for it.
+    fn open(accepted: Accepted, shared: Arc<Shared>) -> Result<Self, serving::Work> {
+        Local::with(|local| local.out.counters.connections.increment());
+        let (reader, writer, peer) = match accepted.into_halves() {
+            Ok(halves) => halves,
+            Err(error) => {
+                count_failure(HandshakeFailure::Io);
+                debug!(%error, "connection failed before it began");
+                return Err(Box::pin(std::future::ready(None)));
             }
-            // A read may hold thousands of control frames; the others' turn comes in between.
-            if step % STEPS_PER_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
+        };
+        let limit = shared.settings.load().limits.max_connections;
+        let Some((slot, number)) = shared.sessions.open(limit) else {
+            warn!(limit, "connection refused: limits.max_connections is reached");
+            count_failure(HandshakeFailure::Refused(RefusalCode::LimitExceeded));
+            let text = format!("this router takes {limit} connections at most");
+            let refusal = Refusal::new(RefusalCode::LimitExceeded, text);
+            let message = refused(&refusal, None, None).to_frame().to_bytes();
+            return Err(Box::pin(turn_away(reader, writer, message)));
+        };
+        let now = shared.clock.now_ms();
+        let mailbox = Arc::new(Mailbox::new(slot, number, writer, Badge::new(peer, now)));
+        shared.sessions.seat(&mailbox);
+        mailbox.heard(now);
+        shared.watchdog.expect_hello(&mailbox, &shared);
+        Ok(Self {
+            shared,
+            source: Source { mailbox, ids: Vec::new(), held: Vec::new(), spoofed: None },
+            reader,
+            tail: Vec::new(),
+            start: 0,
+            backlog: false,
+            skip: 0,
+            offset: 0,
+            watches: false,
+            is_owner: false,
+            admitted: None,
+        })
+    }
+
+    /// Answers a control message, and goes on, unless that was its last.
+    async fn answer(mut self, body: Bytes) -> Option<Self> {
+        match self.control(body).await {
+            Some(end) => Box::pin(self.finish(end)).await,
+            None => Some(self),
         }
-        End::Disconnected
     }
 
     /// Leaves the table, says why, lets the peer read what it still can, and lets go.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: End) -> Option<Self> {
         self.log(&end);
         self.count(&end);
         let mailbox = self.source.mailbox.clone();
@@ -218,6 +216,7 @@ impl Session {
             let _ = tokio::time::timeout(LINGER, discarded).await;
         }
         mailbox.leave();
+        None
     }
 
     /// Takes the frames back that the peer has not got, so that others get them. ORDER: before the table
@@ -375,7 +374,5 @@ impl std::fmt::Display for Names<'_> {
     }
 }
 
-/// How many control frames a session may have answered before the others' turn comes.
-const STEPS_PER_TURN: u64 = 32;
 /// How long a session that ends may take to read what it is still sent.
 const LINGER: Duration = Duration::from_secs(2);

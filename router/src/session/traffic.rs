@@ -127,7 +127,7 @@ impl Session {
     /// Forwards the frames in `bytes`.
     fn take_in(&mut self, bytes: &[u8], cx: &mut Context<'_>, local: &mut Local) -> Taken {
         let mut at = self.pass_over(bytes.len());
-        if !self.registered
+        if self.admitted.is_none()
             && let Some(step) = self.check_first(&bytes[at..])
         {
             return Taken { used: at, backlog: false, step: Some(step) };
@@ -162,7 +162,7 @@ impl Session {
             Stop::TooLarge(header) => {
                 let refusal = too_large(&header, rest, max_frame, &self.source, local);
                 self.refuse_with(&refusal, Some(self.offset), None, local);
-                self.skip = header.length.into();
+                self.skip = header.length;
                 at += self.pass_over(rest.len());
                 // What follows is taken in when the session is polled again.
                 cx.waker().wake_by_ref();
@@ -175,10 +175,10 @@ impl Session {
 
     /// Passes over what is left of an oversized frame. Answers how many of `available` bytes that is.
     fn pass_over(&mut self, available: usize) -> usize {
-        let skipped = self.skip.min(available as u64);
-        self.skip -= skipped;
-        self.offset += skipped;
-        skipped as usize
+        let skipped = (self.skip as usize).min(available);
+        self.skip -= skipped as u32;
+        self.offset += skipped as u64;
+        skipped
     }
 
     /// Before Hello only a control frame may come.
@@ -222,11 +222,12 @@ impl Session {
 
     // ---- what comes before reading ---------------------------------------------------------------
 
+    /// A task has the same waker for as long as it lives. ORDER: it is registered before anything is looked at
+    /// that others set and then wake.
     fn become_owner(&mut self, cx: &Context<'_>) {
-        // ORDER: the waker is registered before anything is looked at that others set and then wake.
-        if !self.owner.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        if !self.is_owner {
             self.source.mailbox.set_owner(cx.waker());
-            self.owner = Some(cx.waker().clone());
+            self.is_owner = true;
         }
     }
 

@@ -390,6 +390,9 @@ impl<H: Clone> Leaf<H> {
                     };
                     leaf.recount();
                     right = Some(leaf);
+                    // What grew by one has room for twice as many.
+                    self.instances.shrink_to_fit();
+                    self.slots.shrink_to_fit();
                 }
             }
         }
