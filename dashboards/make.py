@@ -10,7 +10,8 @@ import json
 import pathlib
 import sys
 
-from source import mastership, node, overview, sessions, traffic
+sys.dont_write_bytecode = True
+from source import mastership, node, overview, sessions, traffic  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 
@@ -31,5 +32,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.dont_write_bytecode = True
     main()

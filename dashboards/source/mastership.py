@@ -23,7 +23,7 @@ def board():
                 "How old the present epoch is. Young: the master moved. 0 at one router alone: it does not see the class. "
                 "The number itself is what fences a master's writes.",
                 "time() - switchboard_master_epoch{%C} / 1e6",
-                "elected before",
+                "in office for",
                 unit="s",
                 hide=("job",),
                 decimals=0,
@@ -50,6 +50,7 @@ def board():
                 "Growing: nobody takes them. Start an instance before park_ms is over.",
                 ("sum by (class) (switchboard_parked_frames{%C})", "{{class}}"),
                 stack=True,
+                width=6,
             ),
             graph(
                 "Bytes that wait",
@@ -57,6 +58,7 @@ def board():
                 ("sum by (class) (switchboard_parked_bytes{%C})", "{{class}}"),
                 unit="bytes",
                 stack=True,
+                width=6,
             ),
             graph(
                 "Who begins to wait, and who is taken",
@@ -64,6 +66,7 @@ def board():
                 ("sum by (class) (rate(switchboard_parked_total{%C}[w]))", "{{class}} begins"),
                 ("sum by (class) (rate(switchboard_released_total{%C}[w]))", "{{class}} is taken"),
                 unit="cps",
+                width=6,
             ),
             graph(
                 "Waited in vain",
@@ -73,6 +76,7 @@ def board():
                     "{{class}}",
                 ),
                 unit="cps",
+                width=6,
             ),
             row("What operators did"),
             states(

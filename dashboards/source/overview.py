@@ -80,11 +80,8 @@ def board():
                 "Lost, by class and reason",
                 "no_instance, empty_slot: start the missing instance. full, evicted: its consumers are too slow. "
                 "target_lost, expired: look at why sessions end.",
-                (
-                    "sum by (class, reason) (rate(switchboard_dropped_frames_total{%C}[w])) > 0"
-                    " or sum(rate(switchboard_dropped_frames_total{%C}[w]))",
-                    "{{class}} {{reason}}",
-                ),
+                ("sum by (class, reason) (rate(switchboard_dropped_frames_total{%C}[w])) > 0", "{{class}} {{reason}}"),
+                ("sum(rate(switchboard_dropped_frames_total{%C}[w]))", "all"),
                 unit="cps",
             ),
             graph(

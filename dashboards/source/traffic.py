@@ -63,7 +63,8 @@ def board():
                 "Lost, by class and reason",
                 "no_instance, empty_slot: start the missing instance. full, evicted: its consumers are too slow. "
                 "not_found, target_lost: who was called has left. expired: nobody came within park_ms.",
-                ("sum by (class, reason) (rate(switchboard_dropped_frames_total{%C}[w]))", "{{class}} {{reason}}"),
+                ("sum by (class, reason) (rate(switchboard_dropped_frames_total{%C}[w])) > 0", "{{class}} {{reason}}"),
+                ("sum(rate(switchboard_dropped_frames_total{%C}[w]))", "all"),
                 unit="cps",
                 width=12,
             ),

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -235,6 +234,15 @@ fn every_query_of_every_board_has_something_to_show() {
     });
     assert!(left.is_empty(), "nothing to show, or not by the labels of its legend: {left:#?}");
     assert_eq!(all.len(), 5);
+    // Among them they have every kind of panel.
+    for name in
+        ["switchboard-traffic.json", "switchboard-mastership.json", "switchboard-overview.json"]
+    {
+        let picture = trouble.router.scratch().file("board.png");
+        draw(name, &prometheus, &picture);
+        let png = std::fs::read(&picture).expect("a picture");
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 20_000, "{name}: {} bytes", png.len());
+    }
 }
 
 #[test]
@@ -307,7 +315,9 @@ fn promtool_accepts_the_rules_and_their_tests_pass() {
         )),
         "{said}"
     );
-    promtool(&dir, &["check", "config", "prometheus.yml"], "");
+    for config in ["prometheus.yml", "demonstration.yml"] {
+        promtool(&dir, &["check", "config", config], "");
+    }
     promtool(&dir, &["test", "rules", "alerts_test.yml"], "");
 }
 
@@ -444,16 +454,26 @@ fn the_boards_are_what_their_source_makes() {
 
 #[test]
 fn the_boards_fit_the_schema_of_grafana() {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let python =
-        PYTHON.get_or_init(|| python::with(&["grafana-foundation-sdk==1769699734!11.0.0"], dir));
+    let python = python::with(&["grafana-foundation-sdk==1769699734!11.0.0"], dir);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/schema.py");
     let files: Vec<PathBuf> =
         boards::all().iter().map(|board| boards::directory().join(&board.name)).collect();
     let arguments: Vec<&Path> = [&script].into_iter().chain(&files).map(PathBuf::as_path).collect();
-    let said = run(python, &arguments);
+    let said = run(&python, &arguments);
     assert!(said.starts_with(&format!("{} boards", files.len())), "{said}");
+}
+
+/// Draws a board of the last minute.
+#[track_caller]
+fn draw(board: &str, prometheus: &Prometheus, picture: &Path) {
+    let dir = boards::directory();
+    let python = python::with(&["matplotlib==3.11.2"], Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let address = format!("http://{}", prometheus.address());
+    let place = [dir.join("draw.py"), dir.join(board), address.into(), picture.to_owned()];
+    let options = ["--minutes", "1", "--scrape", "0.5"].map(PathBuf::from);
+    let arguments: Vec<&Path> = place.iter().chain(&options).map(PathBuf::as_path).collect();
+    run(&python, &arguments);
 }
 
 fn text(value: &Value) -> String {
