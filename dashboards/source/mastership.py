@@ -14,7 +14,7 @@ def board():
             states(
                 "Masters, by class and router",
                 "A red stretch: no instance of the class was live at that router. Calls failed, or waited if it parks.",
-                'switchboard_masters{%C,class!="255"}',
+                'switchboard_masters{%C,class!="http-calls"}',
                 "{{class}} at {{instance}}",
                 [(1, "has one", "green"), (0, "none", "red")],
             ),

@@ -25,7 +25,7 @@ def board():
             stat(
                 "Classes without a master",
                 "Classes that had an instance and have none now, at some router. Start one; which, says the mastership board.",
-                'sum(switchboard_masters{%C,class!="255"} == bool 0)',
+                'sum(switchboard_masters{%C,class!="http-calls"} == bool 0)',
                 bad=1,
                 zero="0",
             ),

@@ -404,6 +404,19 @@ fn boards_and_alerts_name_metrics_that_there_are_and_every_metric_is_on_a_board(
 }
 
 #[test]
+fn the_router_as_a_caller_is_no_class_to_warn_of() {
+    let router = RouterProcess::with("classes: {gone: {id: 5, http_calls: true}}\n");
+    assert_eq!(router.ask(&Request::post("/call/gone/nothing").json("[]")).status, 503);
+    let classes = router.metrics().by("switchboard_masters", &[], "class");
+    let [(caller, 1)] = &classes[..] else { panic!("{classes:?}") };
+    let rules = read("prometheus/alerts.yml");
+    for metric in ["masters{", "master_changes_total{", "instances{state=\"live\","] {
+        let without = format!("switchboard_{metric}class!=\"{caller}\"}}");
+        assert!(rules.contains(&without), "{without}");
+    }
+}
+
+#[test]
 fn a_board_can_be_pointed_anywhere_and_says_what_it_is_for() {
     let mut uids = BTreeSet::new();
     for board in boards::all() {
