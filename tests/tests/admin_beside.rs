@@ -13,6 +13,8 @@ use switchboard_tests::http::{self, Request};
 use switchboard_tests::metrics::Metrics;
 use switchboard_tests::{RawNode, RouterProcess};
 
+/// Longer than any pause that a busy machine makes, and shorter than what the admin server waits for.
+const LATE: Duration = Duration::from_secs(4);
 /// The number that ends the game.
 const OVER: u64 = 0;
 
@@ -123,9 +125,8 @@ fn scrape(admin: SocketAddr) -> Metrics {
     Metrics::parse(&page.body)
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn mean(times: &[Duration]) -> Duration {
+    times.iter().sum::<Duration>().div_f64(times.len() as f64)
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn every_pong_comes_in_time_whatever_the_admin_server_is_asked_and_in_a_drain_to
     );
     let admin = router.admin();
     let mut game = PingPong::start(&router);
-    let alone = median((0..2_000).map(|_| game.play()).collect());
+    let alone: Vec<_> = (0..2_000).map(|_| game.play()).collect();
 
     let idle: Vec<TcpStream> =
         (0..1_000).map(|_| http::connect(admin).expect("it is accepted")).collect();
@@ -157,16 +158,16 @@ fn every_pong_comes_in_time_whatever_the_admin_server_is_asked_and_in_a_drain_to
         assert!(times.len() < 5_000_000, "they are not answered");
     }
     let slowest = times.iter().max().copied().unwrap_or_default();
-    let beside = median(times);
+    let (alone, beside) = (mean(&alone), mean(&times));
     // All of them share the cores with the game, and on a small machine each waits for its turn.
     assert!(beside < 10 * alone + Duration::from_millis(1), "{alone:?} alone, and now {beside:?}");
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < LATE, "{slowest:?}");
 
     router.signal("TERM");
     game.pinger.expect_go_away();
     let before = crowd[0].rounds.load(Relaxed);
     while crowd[0].rounds.load(Relaxed) < before + 10 {
-        assert!(game.play() < Duration::from_secs(2));
+        assert!(game.play() < LATE);
     }
     assert_eq!(scrape(admin).sum("switchboard_draining", &[]), 1);
     stop.store(true, Relaxed);
