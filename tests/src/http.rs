@@ -78,6 +78,13 @@ impl Request {
         Response::read(&mut stream)
     }
 
+    /// Sends it to a server that would answer in chunks, and reads the answer, which in HTTP/1.0 is in one piece.
+    pub fn send_plainly(&self, address: SocketAddr) -> Result<Response> {
+        let mut stream = connect(address)?;
+        stream.write_all(&self.to_bytes(address, "HTTP/1.0"))?;
+        Response::read(&mut stream)
+    }
+
     /// Sends it, and reads the head of an answer that goes on.
     pub fn listen(&self, address: SocketAddr) -> Result<Events> {
         let mut stream = connect(address)?;

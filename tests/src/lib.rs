@@ -7,6 +7,7 @@
 //! - [`node`]: a node in plain blocking code, which can also do what no proper node does
 //!   (`stream` is its connection);
 //! - [`browser`]: Chromium, in front of the page of a router;
+//! - [`prometheus`]: a real one, that scrapes them; [`boards`]: what Grafana would ask it;
 //! - [`process`]: signals, and the end of whatever was started;
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`python`]: an environment for tools that exist nowhere else;
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod boards;
 pub mod browser;
 pub mod frames;
 pub mod http;
@@ -23,6 +25,7 @@ pub mod lua_node;
 pub mod metrics;
 pub mod node;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 pub mod router;
 pub mod scratch;

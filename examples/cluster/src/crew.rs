@@ -16,6 +16,7 @@ use crate::roles::router::{CONFIG, CONFIG_FILE};
 use crate::spawn::{Child, Content, Letter};
 use crate::stream::{GAMESVRS, MATCHSVR};
 use crate::table::Table;
+use crate::targets::Targets;
 
 /// The routers, the nodes, and what they said.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Crew {
     /// By name.
     pub routers: BTreeMap<String, Router>,
     nodes: BTreeMap<String, Child>,
+    targets: Targets,
     options: Options,
     dir: PathBuf,
     /// Where all routers listen, a dead one too.
@@ -80,10 +82,12 @@ impl Crew {
         std::fs::write(&config, CONFIG).with_context(|| format!("{}", config.display()))?;
         let mut routers = BTreeMap::new();
         let mut addresses = Vec::new();
+        let mut targets = Targets::new(options.targets.as_deref());
         for name in ROUTERS {
             let router = Router::start(name, dir).await?;
             table.say(&format!("{name}, a router, shows itself at http://{}", router.admin));
             addresses.push(router.address.clone());
+            targets.add("router", name, &router.admin)?;
             routers.insert(name.to_owned(), router);
         }
         let (mailroom, letters) = mpsc::unbounded_channel();
@@ -92,6 +96,7 @@ impl Crew {
             story: Story::default(),
             routers,
             nodes: BTreeMap::new(),
+            targets,
             options: options.clone(),
             dir: dir.to_owned(),
             addresses,
@@ -125,6 +130,9 @@ impl Crew {
         }
         for address in &self.addresses {
             arguments.extend(["--router".to_owned(), address.clone()]);
+        }
+        if self.options.targets.is_some() {
+            arguments.push("--metrics".to_owned());
         }
         if lose_one && instance == GAMESVRS {
             arguments.push("--lose-one".to_owned());
@@ -240,6 +248,9 @@ impl Crew {
             News::Promoted { epoch, .. } => {
                 self.table.say(&format!("{from} is the master now, in epoch {epoch}"));
             }
+            News::Ready { metrics: Some(address), .. } => {
+                self.targets.add("node", &from, &address.to_string())?;
+            }
             News::Demoted { .. } => self.table.say(&format!("{from} is no longer the master")),
             News::LinkLost { router, why, .. } if !self.story.may_end.contains(router) => {
                 bail!("{from} lost the router at {router}: {why}");
@@ -280,7 +291,7 @@ impl Story {
 
     fn note(&mut self, from: String, news: News) {
         match news {
-            News::Ready { id } => drop(self.ready.insert(from, id)),
+            News::Ready { id, .. } => drop(self.ready.insert(from, id)),
             News::Connected { .. } => *self.links.entry(from).or_default() += 1,
             News::LinkLost { at, .. } => drop(self.links_lost.insert(from, at)),
             News::Promoted { epoch, at } => self.promoted.push((from, epoch, at)),

@@ -5,7 +5,7 @@
 //! accounts for every message at the end. No idempotent call may fail.
 //!
 //! - `orchestra`: what happens when; `kills`: who dies; `crew`, `spawn`: the processes; `news`: what
-//!   they say;
+//!   they say; `targets`: where Prometheus finds them;
 //! - `roles`: what each of them does, the part to read for how to use the SDK;
 //! - `stream`: the messages; `ledger`, `numbers`, `journal`, `latency`: what is noted of them;
 //! - `audit`: gathers the notes; `account`: adds them up; `table`, `summary`: show them.
@@ -27,7 +27,9 @@ mod spawn;
 mod stream;
 mod summary;
 mod table;
+mod targets;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +60,9 @@ pub struct Options {
     /// Print the summary as JSON to standard output, and the table to standard error
     #[arg(long)]
     pub json: bool,
+    /// Write where Prometheus finds the routers and the nodes to this file, and export what nodes count
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
     /// Count a message as sent that is not, so that the account does not close
     #[arg(long, hide = true)]
     pub lose_one: bool,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -31,8 +32,8 @@ pub enum Order {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum News {
-    /// Connected, and reachable under this id.
-    Ready { id: u32 },
+    /// Connected, and reachable under this id; what it counts is told at that address, if anywhere.
+    Ready { id: u32, metrics: Option<SocketAddr> },
     /// Connected to one more router.
     Connected { router: String },
     /// The link to a router is gone; it listened there.

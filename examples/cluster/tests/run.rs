@@ -1,6 +1,8 @@
 //! Runs the real thing for a few seconds, with fewer players.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,44 @@ fn one_message_that_nobody_sent_is_found_missing() {
     let problems = summary["account"]["problems"].as_array().unwrap();
     let wanted = "save from gamesvr.2: lost 1 without a word, among 100";
     assert!(problems.iter().any(|problem| problem == wanted), "{problems:?}");
+}
+
+/// The page that a target of Prometheus answers with.
+fn scrape(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("somebody listens there");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer in text");
+    answer
+}
+
+#[test]
+fn prometheus_is_told_where_everybody_is() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("targets.json");
+    let _ = std::fs::remove_file(&file);
+    let mut parent =
+        command(&["--seconds", "60", "--players", "20", "--targets", file.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+    let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let started = lines.map_while(Result::ok).find(|line| line.contains("20 players send"));
+    assert!(started.is_some());
+    let groups: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let groups = groups.as_array().unwrap();
+    let of = |job: &str| groups.iter().filter(|group| group["labels"]["job"] == job).count();
+    assert_eq!((of("switchboard-router"), of("switchboard-node"), groups.len()), (2, 11, 13));
+    for group in groups {
+        let page = scrape(group["targets"][0].as_str().unwrap());
+        let name = match group["labels"]["job"].as_str() {
+            Some("switchboard-router") => "\nswitchboard_sessions{",
+            _ => "\nswitchboard_node_routers 2\n",
+        };
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains(name), "{group}: {page}");
+    }
+    parent.kill().unwrap();
+    parent.wait().unwrap();
 }
 
 #[test]

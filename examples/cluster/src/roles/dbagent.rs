@@ -61,6 +61,6 @@ pub async fn run(part: &Part, orders: mpsc::UnboundedReceiver<Order>) -> anyhow:
         async move { Ok(rows) }
     });
 
-    let node = connect(builder).await?;
+    let node = connect(builder, part).await?;
     work(node, &ledger, orders, None).await
 }

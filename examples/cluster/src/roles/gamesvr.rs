@@ -27,7 +27,7 @@ pub async fn run(part: &Part, orders: mpsc::UnboundedReceiver<Order>) -> anyhow:
             async { Ok(()) }
         });
     }
-    let node = connect(builder).await?;
+    let node = connect(builder, part).await?;
     tokio::spawn(watch(node.watch(MATCHSVR)?));
     let players = Players {
         node: node.clone(),

@@ -35,7 +35,7 @@ pub async fn run(part: &Part, orders: mpsc::UnboundedReceiver<Order>) -> anyhow:
         async { Ok(()) }
     });
 
-    let node = connect(builder).await?;
+    let node = connect(builder, part).await?;
     let reporter = node.clone();
     let reporting = tokio::spawn(async move {
         loop {

@@ -51,7 +51,7 @@ pub async fn run(part: &Part, orders: mpsc::UnboundedReceiver<Order>) -> anyhow:
         async move { handled.map(|()| missing) }
     });
 
-    let node = connect(builder).await?;
+    let node = connect(builder, part).await?;
     work(node, &ledger, orders, None).await
 }
 

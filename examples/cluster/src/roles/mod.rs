@@ -2,6 +2,7 @@
 //! have in common: they connect, say that they are ready, and do as their parent orders.
 
 pub mod dbagent;
+mod exporter;
 pub mod gamesvr;
 pub mod mailsvr;
 pub mod matchsvr;
@@ -45,6 +46,9 @@ pub struct Part {
     /// How many messages a player sends in a second.
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
+    /// Lets Prometheus read what the node counts.
+    #[arg(long)]
+    pub metrics: bool,
     /// Counts a message as sent that is not; for tests of the account.
     #[arg(long)]
     pub lose_one: bool,
@@ -88,10 +92,14 @@ fn builder(class: &str, part: &Part) -> Builder {
 
 /// Connects. From then on a `fence` is answered: since messages from one sender to one target keep
 /// their order, whoever has the answer knows that what it sent here before has been handled.
-async fn connect(builder: Builder) -> anyhow::Result<Node> {
+async fn connect(builder: Builder, part: &Part) -> anyhow::Result<Node> {
     let builder = builder.on("fence", async |_: Caller, (): ()| Ok(()));
     let node = builder.connect().await.context("can't connect")?;
-    tell(&News::Ready { id: node.id().raw() });
+    let metrics = match part.metrics {
+        true => Some(exporter::export(&node).await.context("can't export metrics")?),
+        false => None,
+    };
+    tell(&News::Ready { id: node.id().raw(), metrics });
     Ok(node)
 }
 
