@@ -1,0 +1,137 @@
+//! Switchboard's own wire, as written in `protocol/WIRE.md`.
+//!
+//! Senders and receivers are instances of two classes that a cluster is unlikely to use, since the router
+//! may be one that others use as well.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use switchboard_protocol::control::{Hello, Ping, Service};
+use switchboard_protocol::limits::{FIXED_HEADER, VERSION};
+use switchboard_protocol::{
+    Class, Control, FixedHeader, Header, Instance, Kind, Mode, Report, ServiceId,
+};
+
+use super::{Dialect, Encoded, Found, SPANS, Span, To, Who};
+use crate::failure::Failure;
+
+/// The wire of a router.
+pub struct Switchboard {
+    /// A run takes its ids from one before that the router has not missed yet.
+    incarnation: u64,
+}
+
+impl Switchboard {
+    pub fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { incarnation: since.as_micros() as u64 }
+    }
+}
+
+impl Dialect for Switchboard {
+    fn hello(&self, who: Who, out: &mut Vec<u8>) {
+        let hello = Hello {
+            version: VERSION,
+            services: vec![Service::of(id(who))],
+            incarnation: self.incarnation,
+            heartbeat_ms: HEARTBEAT_MS,
+            ..Hello::default()
+        };
+        Control::Hello(hello).to_frame().encode(out);
+    }
+
+    fn encode(&self, from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded> {
+        let header = match to {
+            To::One(receiver) => Header::direct(id(from), id(Who::Receiver(receiver))),
+        };
+        header.write(length, out);
+        let payload = out.len();
+        out.resize(payload + length, 0);
+        Ok(Encoded { payload, end: out.len() })
+    }
+
+    fn ping(&self, out: &mut Vec<u8>) {
+        Control::Ping(Ping { nonce: 0 }).to_frame().encode(out);
+    }
+
+    fn scan(&self, bytes: &[u8], found: &mut Found) -> Result<usize> {
+        let mut at = 0;
+        while found.messages.len() < SPANS {
+            let rest = &bytes[at..];
+            let Some(head) = rest.first_chunk::<FIXED_HEADER>() else { break };
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            if rest.len() < length {
+                break;
+            }
+            // What comes by the million is looked at by hand.
+            if head[4] == Mode::Direct as u8 && head[5] == 0 && length >= FIXED_HEADER {
+                found.messages.push(Span { payload: at + FIXED_HEADER, end: at + length });
+            } else {
+                other(at, rest, found)?;
+            }
+            at += length;
+        }
+        Ok(at)
+    }
+}
+
+/// A frame that is no plain Direct one; `at` is where it begins.
+fn other(at: usize, bytes: &[u8], found: &mut Found) -> Result<()> {
+    let header = FixedHeader::parse(bytes, u32::MAX)
+        .map_err(|error| Failure::Check(format!("the router sent what is no frame: {error}")))?
+        .context("a header is whole")?;
+    let end = header.length as usize;
+    let body = &bytes[header.header_len()..end];
+    match header.kind {
+        Kind::Data(_) => {
+            found.messages.push(Span { payload: at + header.header_len(), end: at + end });
+        }
+        Kind::Control => control(&Control::decode(body)?, found)?,
+        Kind::Report | Kind::Relay => {
+            let report = Report::decode(&Bytes::copy_from_slice(body));
+            let report = report.context("the router sent a report that can't be read")?;
+            let what = format!("the router reports a message as {}", report.reason.name());
+            return Err(Failure::Check(what).into());
+        }
+    }
+    Ok(())
+}
+
+fn control(message: &Control, found: &mut Found) -> Result<()> {
+    match message {
+        Control::Welcome(_) | Control::Pong(_) => found.answers += 1,
+        Control::Ping(ping) => {
+            Control::Pong(*ping).to_frame().encode(&mut found.say);
+        }
+        Control::Refused(refused) => {
+            let what = format!("the router refuses: {} (code {})", refused.text, refused.code);
+            return Err(Failure::Check(what).into());
+        }
+        Control::GoAway(why) => {
+            let what = format!("the router sends the generator away: {:?}", why.reason);
+            return Err(Failure::Check(what).into());
+        }
+        Control::Replaced(_) => {
+            let what = "another generator, or a node with its ids, has come to the same router";
+            return Err(Failure::Check(what.to_owned()).into());
+        }
+        // Elections, and whatever a later version has to tell.
+        _ => {}
+    }
+    Ok(())
+}
+
+fn id(who: Who) -> ServiceId {
+    let (class, number) = match who {
+        Who::Sender(number) => (SENDERS, number),
+        Who::Receiver(number) => (RECEIVERS, number),
+    };
+    let instance = Instance::new(number as u32 + 1).unwrap_or(Instance::MAX);
+    ServiceId::new(class, instance)
+}
+
+const SENDERS: Class = Class::of(251);
+const RECEIVERS: Class = Class::of(252);
+/// The longest that a router with default settings grants. Who sends nothing has to ping within three.
+const HEARTBEAT_MS: u32 = 60_000;

@@ -1,0 +1,88 @@
+//! What a round measures: named numbers, and how people like to read each.
+
+use std::fmt::Write as _;
+
+use crate::bench::server::Spent;
+
+/// A kind of number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figure {
+    /// What JSON calls it.
+    pub key: &'static str,
+    /// What the table calls it.
+    pub title: &'static str,
+    /// How the table writes it.
+    pub unit: Unit,
+}
+
+/// How a table writes a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// With one digit behind the point.
+    Tenths,
+    /// A count of something by the second: 2.34 M, 56.7 k.
+    Rate,
+}
+
+/// What one round of one server came to.
+#[derive(Debug, Clone, Default)]
+pub struct Figures(Vec<(Figure, f64)>);
+
+impl Figures {
+    /// What so many messages took and cost.
+    pub fn of_messages(messages: u64, spent: Spent) -> Self {
+        let mut figures = Self::default();
+        let messages = messages as f64;
+        if let Some(cpu_ns) = spent.cpu_ns {
+            figures.add(CPU, cpu_ns as f64 / messages);
+        }
+        figures.add(RATE, messages / spent.took.as_secs_f64());
+        figures.add(MESSAGES, messages);
+        figures
+    }
+
+    /// One more.
+    pub fn add(&mut self, figure: Figure, value: f64) {
+        self.0.push((figure, value));
+    }
+
+    /// This one, if it was measured.
+    pub fn value(&self, figure: Figure) -> Option<f64> {
+        self.0.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Figure, f64)> {
+        self.0.iter().copied()
+    }
+}
+
+impl Unit {
+    /// The number as the table has it.
+    pub fn show(self, value: f64) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = match self {
+            Self::Tenths => write!(text, "{value:.1}"),
+            Self::Rate if value >= 1e6 => write!(text, "{:.2} M", value / 1e6),
+            Self::Rate if value >= 1e4 => write!(text, "{:.1} k", value / 1e3),
+            Self::Rate => write!(text, "{value:.0}"),
+        };
+        text
+    }
+}
+
+/// The middle one; of an even number the higher of the two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What a delivered message costs the server.
+pub const CPU: Figure =
+    Figure { key: "cpu_ns_per_message", title: "CPU ns per message", unit: Unit::Tenths };
+/// How many are delivered.
+pub const RATE: Figure =
+    Figure { key: "messages_per_second", title: "messages per second", unit: Unit::Rate };
+/// How many were delivered, every one of them checked.
+pub const MESSAGES: Figure = Figure { key: "messages", title: "messages", unit: Unit::Rate };

@@ -1,0 +1,173 @@
+//! The servers under test: started here on a free port and killed at the end, or somebody else's that is
+//! only talked to. What one costs is read from /proc, for which its process id must be known.
+
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::bench::connection::{Connection, eventually};
+use crate::bench::dialect::{Dialect, Nats, Switchboard, Who};
+use crate::failure::Failure;
+
+/// A server that takes part.
+pub struct Server {
+    name: String,
+    address: SocketAddr,
+    dialect: Arc<dyn Dialect>,
+    pid: Option<u32>,
+    child: Option<Child>,
+}
+
+/// What a server spends, from [`Meter::start`] on.
+#[derive(Debug)]
+pub struct Meter {
+    pid: Option<u32>,
+    cpu_ns: Option<u64>,
+    start: Instant,
+}
+
+/// What it spent.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// CPU time of all its threads, user and system; unknown without a process id.
+    pub cpu_ns: Option<u64>,
+    pub took: Duration,
+}
+
+impl Server {
+    /// Starts a router on a free port.
+    pub fn router(name: impl Into<String>, program: &Path, config: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["--listen", ANY_PORT, "--admin", ANY_PORT, "--log", "error"]);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
+                cannot_start(
+                    program,
+                    format!("{error}; build it (cargo build --release --bin router) or name one with --router"),
+                )
+            })?;
+        let stdout = child.stdout.take().context("a pipe was asked for")?;
+        let pid = Some(child.id());
+        // From here on it is killed whatever happens.
+        let (name, dialect) = (name.into(), Arc::new(Switchboard::new()));
+        let address = SocketAddr::from(([0; 4], 0));
+        let mut server = Self { name, address, dialect, pid, child: Some(child) };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        // ready listen=127.0.0.1:34567 admin=127.0.0.1:34568
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("listen="));
+        let address = address.and_then(|address| address.parse().ok());
+        server.address = address.ok_or_else(|| {
+            cannot_start(program, format!("it printed {line:?} and not where it listens"))
+        })?;
+        Ok(server)
+    }
+
+    /// Starts nats-server on a free port.
+    pub fn nats() -> Result<Self> {
+        let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
+        let program = places.iter().map(|place| PathBuf::from(place).join("nats-server"));
+        let program = program.into_iter().find(|path| path.exists()).ok_or_else(|| {
+            Failure::Unreachable("the Debian package nats-server is not installed".to_owned())
+        })?;
+        let port = TcpListener::bind(ANY_PORT)?.local_addr()?.port();
+        let child = Command::new(&program)
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| cannot_start(&program, error.to_string()))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let (name, pid) = ("nats-server".to_owned(), Some(child.id()));
+        let server = Self { name, address, dialect: Arc::new(Nats), pid, child: Some(child) };
+        eventually("nats-server does not answer", || Ok(TcpStream::connect(address).is_ok()))?;
+        Ok(server)
+    }
+
+    /// A router that runs already.
+    pub fn attach(address: &str, pid: Option<u32>) -> Result<Self> {
+        let found = address.to_socket_addrs().map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => Failure::Usage(format!(
+                "--connect: `{address}` is not an address: write host:port, such as 127.0.0.1:2000"
+            )),
+            _ => Failure::Unreachable(format!("`{address}`: {error}")),
+        })?;
+        let unknown = || Failure::Unreachable(format!("`{address}` has no address"));
+        let found = found.into_iter().next().ok_or_else(unknown)?;
+        let (name, dialect) = (format!("router at {address}"), Arc::new(Switchboard::new()));
+        let server = Self { name, address: found, dialect, pid, child: None };
+        if server.cpu_ns().is_err() {
+            let what = format!("--pid: there is no process {}", pid.unwrap_or_default());
+            return Err(Failure::Usage(what).into());
+        }
+        Ok(server)
+    }
+
+    /// What it is called in tables.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is spoken to.
+    pub fn dialect(&self) -> &dyn Dialect {
+        &*self.dialect
+    }
+
+    /// A connection that may send or receive.
+    pub fn join(&self, who: Who) -> Result<Connection> {
+        Connection::join(self.address, self.dialect.clone(), who)
+    }
+
+    fn cpu_ns(&self) -> Result<Option<u64>> {
+        self.pid.map(cpu_ns).transpose()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Meter {
+    pub fn start(server: &Server) -> Result<Self> {
+        Ok(Self { pid: server.pid, cpu_ns: server.cpu_ns()?, start: Instant::now() })
+    }
+
+    pub fn stop(self) -> Result<Spent> {
+        let took = self.start.elapsed();
+        let now = self.pid.map(cpu_ns).transpose()?;
+        let cpu_ns = now.zip(self.cpu_ns).map(|(now, then)| now - then);
+        Ok(Spent { cpu_ns, took })
+    }
+}
+
+/// The CPU time of all threads of a process, user and system.
+fn cpu_ns(pid: u32) -> Result<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .map_err(|_| Failure::Unreachable(format!("there is no process {pid} any more")))?;
+    let mut sum = 0;
+    for task in tasks {
+        let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        sum += stat.split(' ').next().context("schedstat is empty")?.parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+fn cannot_start(program: &Path, why: String) -> Failure {
+    Failure::Unreachable(format!("can't start {}: {why}", program.display()))
+}
+
+const ANY_PORT: &str = "127.0.0.1:0";

@@ -1,0 +1,42 @@
+//! What the generator can do to a server: one file for each kind of work.
+//!
+//! A workload speaks to the server through its dialect only, so each runs against every server whose dialect
+//! has what it needs.
+
+mod flood;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::bench::figures::Figures;
+use crate::bench::progress::Progress;
+use crate::bench::server::Server;
+
+pub use flood::Flood;
+
+/// A kind of work.
+pub trait Workload {
+    /// Its word on the command line.
+    fn name(&self) -> &'static str;
+
+    /// How large it is, in a few words.
+    fn describe(&self) -> String;
+
+    /// Does it once.
+    ///
+    /// # Errors
+    /// If a message is missing, damaged or out of order, or the server gives up.
+    fn round(&self, setting: &Setting<'_>) -> Result<Figures>;
+}
+
+/// Where a round takes place.
+pub struct Setting<'a> {
+    pub server: &'a Server,
+    /// How long nothing may come before what is missing counts as lost.
+    pub patience: Duration,
+    pub progress: &'a Progress,
+}
+
+/// The longest payload: one that a router with default settings takes under any header.
+pub const LONGEST: i64 = (16 << 20) - 56;
