@@ -72,6 +72,53 @@ fn a_flood_arrives_in_any_window_and_payload() {
 }
 
 #[test]
+fn requests_are_answered_and_their_time_is_taken() {
+    let cases: [&[&str]; 3] = [
+        &["request", "--messages", "3000"],
+        &[
+            "request",
+            "--clients",
+            "3",
+            "--answerers",
+            "2",
+            "--outstanding",
+            "50",
+            "--messages",
+            "3000",
+        ],
+        // More than the sockets hold.
+        &[
+            "request",
+            "--clients",
+            "1",
+            "--outstanding",
+            "300",
+            "--payload",
+            "50000",
+            "--messages",
+            "3000",
+        ],
+    ];
+    for args in cases {
+        let json = well(&[args, &["--rounds", "1"]].concat());
+        assert_eq!(figure(&json, "calls"), 3000.0, "{args:?}");
+        assert_in_order(&json);
+    }
+    let json = well(&["ping-pong", "--messages", "500", "--rounds", "1"]);
+    assert_eq!(figure(&json, "calls"), 500.0);
+    assert_in_order(&json);
+}
+
+/// The fastest call takes longer than nothing, and the slowest less than all of them together.
+#[track_caller]
+fn assert_in_order(json: &Value) {
+    let times = ["p50_us", "p99_us", "p999_us", "max_us"].map(|key| figure(json, key));
+    assert!(times[0] > 1.0 && times.is_sorted(), "{times:?}");
+    let all = figure(json, "calls") / figure(json, "calls_per_second") * 1e6;
+    assert!(times[3] <= all * 1.01, "{times:?} in {all} us");
+}
+
+#[test]
 fn another_router_does_the_same_in_turn_and_is_compared() {
     let other = binary::router().display().to_string();
     let args = ["flood", "--messages", "4000", "--rounds", "3", "--beside", &other];
@@ -248,6 +295,22 @@ fn a_message_that_is_damaged_is_named() {
     let (error, n) = tampered(2999, Tamper::Cut, "1");
     let said = format!("message {n} of sender 0 is damaged: expected 64 bytes, got 63");
     assert_eq!(error, format!("receiver 0: {said}"));
+}
+
+#[test]
+fn calls_and_answers_that_are_damaged_or_lost_are_named() {
+    for (nth, tamper, said) in [
+        (500, Tamper::Byte, "is damaged: expected 0x"),
+        (501, Tamper::Byte, "is damaged: expected 0x"),
+        (600, Tamper::Drop, ", then nothing for 1s"),
+        (601, Tamper::Twice, "expected message "),
+    ] {
+        let router = RouterProcess::start();
+        let proxy = Proxy::start(&router, nth, tamper);
+        let args = ["ping-pong", "--messages", "1000", "--rounds", "1", "--patience", "1"];
+        let error = badly(1, &[&args[..], &["--connect", &proxy.address]].concat());
+        assert!(error.contains(said), "{nth}, {tamper:?}: {error}");
+    }
 }
 
 #[test]

@@ -12,32 +12,41 @@ use crate::bench::plan::{Plan, stamp};
 pub struct Block {
     sender: usize,
     bytes: Vec<u8>,
+    /// Where sender and number stand in each.
     payloads: Vec<usize>,
+    call_ids: Vec<usize>,
     ends: Vec<usize>,
 }
 
 impl Block {
-    /// A block of about `size` bytes. `to` tells whom message i is for, and tells the same of message
+    /// A block of about `size` bytes, of one that is so many among the senders of the plan. `to` tells whom message i is for, and tells the same of message
     /// i + `period`.
     pub fn new(
         dialect: &dyn Dialect,
-        sender: usize,
+        (who, sender): (Who, usize),
         plan: &Plan,
         size: usize,
         period: usize,
         to: impl Fn(u64) -> To,
     ) -> Result<Self> {
-        let mut block = Self { sender, bytes: Vec::new(), payloads: Vec::new(), ends: Vec::new() };
+        let mut block = Self {
+            sender,
+            bytes: Vec::new(),
+            payloads: Vec::new(),
+            call_ids: Vec::new(),
+            ends: Vec::new(),
+        };
         // As often as it takes for both the contents and the targets to begin anew.
         let whole = period * plan.kinds() / common_divisor(period, plan.kinds());
         while block.bytes.len() < size {
             for _ in 0..whole {
                 let number = block.ends.len() as u64;
                 let (to, length) = (to(number), plan.length(number));
-                let place = dialect.encode(Who::Sender(sender), to, length, &mut block.bytes)?;
+                let place = dialect.encode(who, to, length, &mut block.bytes)?;
                 let payload = &mut block.bytes[place.payload..place.payload + length];
                 plan.fill(sender, number, payload);
                 block.payloads.push(place.payload);
+                block.call_ids.extend(place.call_id);
                 block.ends.push(place.end);
             }
         }
@@ -64,9 +73,13 @@ impl Block {
     pub fn number(&mut self, first: u64, count: u64) -> Range<usize> {
         let slot = (first % self.len()) as usize;
         let slots = slot..slot + count as usize;
-        for (number, at) in (first..).zip(&self.payloads[slots.clone()]) {
-            let stamp = stamp(self.sender, number);
-            self.bytes[*at..*at + stamp.len()].copy_from_slice(&stamp);
+        // Either all of them are calls or none is.
+        let call_ids = self.call_ids.get(slots.clone()).unwrap_or_default();
+        for places in [&self.payloads[slots.clone()], call_ids] {
+            for (number, at) in (first..).zip(places) {
+                let stamp = stamp(self.sender, number);
+                self.bytes[*at..*at + stamp.len()].copy_from_slice(&stamp);
+            }
         }
         let start = slot.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[slots.end - 1]
@@ -93,8 +106,9 @@ mod tests {
     /// Whatever pieces a block is sent in, its messages are those that the receivers expect.
     fn pieces(dialect: &dyn Dialect) {
         let plan = Arc::new(Plan::of(2, 30));
-        let mut block = Block::new(dialect, 1, &plan, 5_000, 3, |i| To::One(i as usize % 3))
-            .expect("everybody can be addressed");
+        let mut block =
+            Block::new(dialect, (Who::Sender(1), 1), &plan, 5_000, 3, |i| To::One(i as usize % 3))
+                .expect("everybody can be addressed");
         assert_eq!(block.len() % 3, 0);
         let mut check = Check::turns(plan, 3);
         let (mut sent, mut arrived) = (0, 0);

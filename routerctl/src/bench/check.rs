@@ -12,7 +12,7 @@ use crate::failure::Failure;
 pub struct Check {
     plan: Arc<Plan>,
     receivers: usize,
-    /// By receiver and sender.
+    /// By receiver and sender; [`NONE`] where nothing may come.
     next: Vec<u64>,
     step: u64,
 }
@@ -20,9 +20,27 @@ pub struct Check {
 impl Check {
     /// A sender's message i is for the receiver i modulo their number.
     pub fn turns(plan: Arc<Plan>, receivers: usize) -> Self {
+        Self::new(plan, receivers, receivers as u64, |receiver, _| Some(receiver as u64))
+    }
+
+    /// A sender's messages are all for one receiver, the sender's number modulo theirs.
+    pub fn pairs(plan: Arc<Plan>, receivers: usize) -> Self {
+        Self::new(plan, receivers, 1, |receiver, sender| {
+            (sender % receivers == receiver).then_some(0)
+        })
+    }
+
+    /// `first` tells with which number a receiver's messages of a sender begin, if it gets any.
+    fn new(
+        plan: Arc<Plan>,
+        receivers: usize,
+        step: u64,
+        first: impl Fn(usize, usize) -> Option<u64>,
+    ) -> Self {
         let senders = plan.senders();
-        let next = (0..receivers).flat_map(|r| vec![r as u64; senders]).collect();
-        Self { plan, receivers, next, step: receivers as u64 }
+        let pairs = (0..receivers).flat_map(|r| (0..senders).map(move |s| (r, s)));
+        let next = pairs.map(|(r, s)| first(r, s).unwrap_or(NONE)).collect();
+        Self { plan, receivers, next, step }
     }
 
     /// How many senders there are.
@@ -61,10 +79,16 @@ impl Check {
 
 #[cold]
 fn wrong_number(receiver: usize, sender: usize, expected: u64, got: u64) -> Failure {
+    let expected = match expected {
+        NONE => "no message".to_owned(),
+        expected => format!("message {expected}"),
+    };
     Failure::Check(format!(
-        "receiver {receiver}: expected message {expected} of sender {sender}, got its message {got}"
+        "receiver {receiver}: expected {expected} of sender {sender}, got its message {got}"
     ))
 }
+
+const NONE: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::bench::dialect::{Dialect, Found, Who};
+use crate::bench::dialect::{Dialect, Found, Message, Who};
 use crate::failure::Failure;
 
 /// A connection that has said hello and was answered.
@@ -71,18 +71,18 @@ impl Connection {
             };
             self.tail.extend_from_slice(&scratch.bytes[..n]);
             let bytes = std::mem::take(&mut self.tail);
-            let used = self.scan(&bytes, &mut scratch.found, &mut |_| Err(early(who)))?;
+            let used = self.scan(&bytes, &mut scratch.found, &mut |_, _| Err(early(who)))?;
             self.tail.extend_from_slice(&bytes[used..]);
         }
         Ok(())
     }
 
-    /// Reads until nothing is left, and hands over the payload of each message.
+    /// Reads until nothing is left, and hands over each message, with room for what to say to it.
     #[inline]
     pub fn read(
         &mut self,
         scratch: &mut Scratch,
-        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+        mut each: impl FnMut(Message<'_>, &mut Vec<u8>) -> Result<(), Failure>,
     ) -> Result<()> {
         loop {
             let kept = self.tail.len();
@@ -117,14 +117,14 @@ impl Connection {
         &mut self,
         bytes: &[u8],
         found: &mut Found,
-        each: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
+        each: &mut impl FnMut(Message<'_>, &mut Vec<u8>) -> Result<(), Failure>,
     ) -> Result<usize> {
         let mut at = 0;
         loop {
             found.messages.clear();
             let used = self.dialect.scan(&bytes[at..], found)?;
             for span in &found.messages {
-                each(&bytes[at + span.payload..at + span.end])?;
+                each(span.of(&bytes[at..]), &mut found.say)?;
             }
             at += used;
             if used == 0 || at == bytes.len() {
@@ -157,6 +157,11 @@ impl Connection {
     /// How often the server has answered a hello or a ping.
     pub fn answers(&self) -> usize {
         self.answers
+    }
+
+    /// Says this as well, when the next [`flush`](Self::flush) does.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// Writes what was to be said; what the socket does not take yet is kept.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use hdrhistogram::Histogram;
+
 use crate::bench::server::Spent;
 
 /// A kind of number.
@@ -46,6 +48,15 @@ impl Figures {
         self.0.push((figure, value));
     }
 
+    /// How long answers took, in microseconds, from nanoseconds.
+    pub fn add_latency(&mut self, latency: [Figure; 4], took: &Histogram<u64>) {
+        let [p50, p99, p999, max] = latency;
+        for (figure, quantile) in [(p50, 0.5), (p99, 0.99), (p999, 0.999)] {
+            self.add(figure, took.value_at_quantile(quantile) as f64 / 1e3);
+        }
+        self.add(max, took.max() as f64 / 1e3);
+    }
+
     /// This one, if it was measured.
     pub fn value(&self, figure: Figure) -> Option<f64> {
         self.0.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
@@ -86,3 +97,15 @@ pub const RATE: Figure =
     Figure { key: "messages_per_second", title: "messages per second", unit: Unit::Rate };
 /// How many were delivered, every one of them checked.
 pub const MESSAGES: Figure = Figure { key: "messages", title: "messages", unit: Unit::Rate };
+/// How many calls are answered.
+pub const CALLS_RATE: Figure =
+    Figure { key: "calls_per_second", title: "calls per second", unit: Unit::Rate };
+/// How many were answered, every answer checked.
+pub const CALLS: Figure = Figure { key: "calls", title: "calls", unit: Unit::Rate };
+/// From asking to the answer.
+pub const LATENCY: [Figure; 4] = [
+    Figure { key: "p50_us", title: "p50 us", unit: Unit::Tenths },
+    Figure { key: "p99_us", title: "p99 us", unit: Unit::Tenths },
+    Figure { key: "p999_us", title: "p99.9 us", unit: Unit::Tenths },
+    Figure { key: "max_us", title: "max us", unit: Unit::Tenths },
+];

@@ -4,10 +4,13 @@
 //!   spoken to;
 //! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
 //! - `sending`, `receiving`, `flow`: the two threads of a flood, and what they know of each other;
-//!   `connection`, `poller`: their sockets;
+//!   `calls`, `asking`, `answering`: the same of requests and replies; `connection`, `poller`: the sockets;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
+mod answering;
+mod asking;
 mod blocks;
+mod calls;
 mod check;
 mod connection;
 mod contest;
@@ -29,7 +32,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
-use workload::Flood;
+use workload::{Flood, PingPong, Request};
 
 /// Puts load on a router and prints what a message costs it.
 ///
@@ -53,6 +56,10 @@ pub struct Bench {
 enum Work {
     /// Senders write as fast as they may, message i to receiver i modulo their number
     Flood(Of<Flood>),
+    /// Clients keep calls open, and the time until each answer is taken
+    Request(Of<Request>),
+    /// One call at a time: how long a message takes there and back
+    PingPong(Of<PingPong>),
 }
 
 // A workload with its own options and those of all. A doc comment would be its help.
@@ -114,6 +121,8 @@ pub struct Pace {
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
         Work::Flood(of) => contest::run(&of.common, &of.workload),
+        Work::Request(of) => contest::run(&of.common, &of.workload),
+        Work::PingPong(of) => contest::run(&of.common, &of.workload),
     }
 }
 

@@ -103,8 +103,8 @@ impl<'a> Receiving<'a> {
             }
             if ready.readable {
                 let (check, total) = (&mut self.check, &mut self.total);
-                receiver.read(&mut self.scratch, |payload| {
-                    since[check.arrival(ready.token, payload)?] += 1;
+                receiver.read(&mut self.scratch, |message, _| {
+                    since[check.arrival(ready.token, message.payload)?] += 1;
                     *total += 1;
                     Ok(())
                 })?;

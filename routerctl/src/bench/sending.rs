@@ -108,7 +108,7 @@ pub fn run(senders: &mut [Sender], flow: &Flow) -> Result<()> {
             sender.blocked &= !ready.writable;
             if ready.readable {
                 let number = ready.token;
-                sender.connection.read(&mut scratch, |_| Err(not_for_senders(number)))?;
+                sender.connection.read(&mut scratch, |_, _| Err(not_for_senders(number)))?;
             }
         }
         if pinged.elapsed() > PING {

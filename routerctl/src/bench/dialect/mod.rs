@@ -10,6 +10,8 @@ use std::fmt;
 
 use anyhow::Result;
 
+use crate::failure::Failure;
+
 pub use nats::Nats;
 pub use switchboard::Switchboard;
 
@@ -27,13 +29,17 @@ pub enum Who {
 pub enum To {
     /// The receiver of this number.
     One(usize),
+    /// The receiver of this number, which answers.
+    Ask(usize),
 }
 
 /// Where the parts of an encoded message lie, from the start of the buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded {
-    /// Where the payload begins. Its first eight bytes are the message's number.
+    /// Where the payload begins. Its first eight bytes are sender and number.
     pub payload: usize,
+    /// Where else in the message those eight bytes stand, so that a call has an id of its own.
+    pub call_id: Option<usize>,
     /// Where the message ends.
     pub end: usize,
 }
@@ -41,10 +47,28 @@ pub struct Encoded {
 /// Where a received message lies, from the start of the bytes that were scanned.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
+    /// Where the message begins, with whatever stands before its payload.
+    pub start: usize,
     /// Where the payload begins.
     pub payload: usize,
     /// Where the payload ends.
     pub end: usize,
+}
+
+impl Span {
+    /// The message in the bytes that were scanned.
+    #[inline]
+    pub fn of(self, bytes: &[u8]) -> Message<'_> {
+        Message { whole: &bytes[self.start..self.end], payload: &bytes[self.payload..self.end] }
+    }
+}
+
+/// A message that has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// All of it but what may follow the payload.
+    pub whole: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 /// What a scan has found.
@@ -54,7 +78,7 @@ pub struct Found {
     pub messages: Vec<Span>,
     /// How often the server answered a hello or a ping.
     pub answers: usize,
-    /// What the server wants to hear before long.
+    /// What to say because of what was found.
     pub say: Vec<u8>,
 }
 
@@ -68,6 +92,12 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     /// If the server has no such way to address a message.
     fn encode(&self, from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded>;
+
+    /// Appends what `from` answers to a message that it was asked by, whole and its payload: the payload.
+    ///
+    /// # Errors
+    /// If nobody waits for an answer to it.
+    fn answer(&self, from: Who, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Failure>;
 
     /// Appends a question that the server answers at once, behind what it has for this connection already.
     fn ping(&self, out: &mut Vec<u8>);

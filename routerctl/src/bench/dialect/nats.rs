@@ -1,8 +1,8 @@
 //! The text protocol of nats-server: a receiver subscribes to a subject of its own.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::{Dialect, Encoded, Found, SPANS, Span, To, Who};
+use super::{Dialect, Encoded, Found, Message, SPANS, Span, To, Who};
 use crate::failure::Failure;
 
 /// The wire of nats-server.
@@ -11,19 +11,41 @@ pub struct Nats;
 impl Dialect for Nats {
     fn hello(&self, who: Who, out: &mut Vec<u8>) {
         out.extend_from_slice(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
-        if let Who::Receiver(number) = who {
-            out.extend_from_slice(format!("SUB to.{number} 1\r\n").as_bytes());
-        }
+        let subject = match who {
+            Who::Sender(number) => format!("answers.{number}"),
+            Who::Receiver(number) => format!("to.{number}"),
+        };
+        out.extend_from_slice(format!("SUB {subject} 1\r\n").as_bytes());
         self.ping(out);
     }
 
-    fn encode(&self, _from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded> {
-        let To::One(receiver) = to;
-        out.extend_from_slice(format!("PUB to.{receiver} {length}\r\n").as_bytes());
+    fn encode(&self, from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded> {
+        let line = match (to, from) {
+            (To::One(receiver), _) => format!("PUB to.{receiver} {length}\r\n"),
+            (To::Ask(receiver), Who::Sender(number)) => {
+                format!("PUB to.{receiver} answers.{number} {length}\r\n")
+            }
+            (To::Ask(_), Who::Receiver(_)) => bail!("only senders ask"),
+        };
+        out.extend_from_slice(line.as_bytes());
         let payload = out.len();
         out.resize(payload + length, 0);
         out.extend_from_slice(b"\r\n");
-        Ok(Encoded { payload, end: out.len() })
+        Ok(Encoded { payload, call_id: None, end: out.len() })
+    }
+
+    fn answer(&self, from: Who, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        // MSG to.0 1 answers.3 64
+        let mut words = message.whole.split(|byte| byte.is_ascii_whitespace());
+        let (subject, length) = (words.nth(3).unwrap_or_default(), words.next());
+        let length = length.filter(|length| !length.is_empty() && subject.starts_with(b"answers."));
+        let Some(length) = length else {
+            return Err(Failure::Check(format!("{from} got a message that asks for no answer")));
+        };
+        for part in [b"PUB ", subject, b" ", length, b"\r\n", message.payload, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+        Ok(())
     }
 
     fn ping(&self, out: &mut Vec<u8>) {
@@ -43,7 +65,8 @@ impl Dialect for Nats {
                 if rest.len() < next {
                     break;
                 }
-                found.messages.push(Span { payload: at + payload, end: at + payload + length });
+                let (payload, end) = (at + payload, at + payload + length);
+                found.messages.push(Span { start: at, payload, end });
                 at += next;
                 continue;
             }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use switchboard_protocol::control::{Hello, Ping, Service};
 use switchboard_protocol::limits::{FIXED_HEADER, VERSION};
 use switchboard_protocol::{
-    Class, Control, FixedHeader, Header, Instance, Kind, Mode, Report, ServiceId,
+    Class, Control, FixedHeader, Flags, Header, Instance, Kind, Mode, Report, ServiceId,
 };
 
-use super::{Dialect, Encoded, Found, SPANS, Span, To, Who};
+use super::{Dialect, Encoded, Found, Message, SPANS, Span, To, Who};
 use crate::failure::Failure;
 
 /// The wire of a router.
@@ -42,13 +42,30 @@ impl Dialect for Switchboard {
     }
 
     fn encode(&self, from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded> {
+        let direct = |receiver| Header::direct(id(from), id(Who::Receiver(receiver)));
         let header = match to {
-            To::One(receiver) => Header::direct(id(from), id(Who::Receiver(receiver))),
+            To::One(receiver) => direct(receiver),
+            To::Ask(receiver) => Header { flags: Flags::CALL, ..direct(receiver) },
         };
+        // Behind the fixed part, and only there with a call.
+        let call_id = (header.flags == Flags::CALL).then_some(out.len() + FIXED_HEADER);
         header.write(length, out);
         let payload = out.len();
         out.resize(payload + length, 0);
-        Ok(Encoded { payload, end: out.len() })
+        Ok(Encoded { payload, call_id, end: out.len() })
+    }
+
+    fn answer(&self, from: Who, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let nobody = || Failure::Check(format!("{from} got a message that is no call"));
+        let fixed = FixedHeader::parse(message.whole, u32::MAX).ok().flatten();
+        let call = fixed.and_then(|fixed| Header::read(&fixed, message.whole));
+        let call = call.filter(|call| call.flags.contains(Flags::CALL)).ok_or_else(nobody)?;
+        let caller = ServiceId::from_raw(call.source).map_err(|_| nobody())?;
+        let direct = Header::direct(id(from), caller);
+        Header { flags: Flags::REPLY, call_id: call.call_id, ..direct }
+            .write(message.payload.len(), out);
+        out.extend_from_slice(message.payload);
+        Ok(())
     }
 
     fn ping(&self, out: &mut Vec<u8>) {
@@ -66,7 +83,8 @@ impl Dialect for Switchboard {
             }
             // What comes by the million is looked at by hand.
             if head[4] == Mode::Direct as u8 && head[5] == 0 && length >= FIXED_HEADER {
-                found.messages.push(Span { payload: at + FIXED_HEADER, end: at + length });
+                let (payload, end) = (at + FIXED_HEADER, at + length);
+                found.messages.push(Span { start: at, payload, end });
             } else {
                 other(at, rest, found)?;
             }
@@ -85,7 +103,8 @@ fn other(at: usize, bytes: &[u8], found: &mut Found) -> Result<()> {
     let body = &bytes[header.header_len()..end];
     match header.kind {
         Kind::Data(_) => {
-            found.messages.push(Span { payload: at + header.header_len(), end: at + end });
+            let (payload, end) = (at + header.header_len(), at + end);
+            found.messages.push(Span { start: at, payload, end });
         }
         Kind::Control => control(&Control::decode(body)?, found)?,
         Kind::Report | Kind::Relay => {

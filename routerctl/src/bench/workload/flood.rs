@@ -67,7 +67,14 @@ impl Workload for Flood {
             .map(|number| {
                 let to = |i| To::One((i % receivers as u64) as usize);
                 let size = self.pace.block();
-                let block = Block::new(server.dialect(), number, &plan, size, receivers, to)?;
+                let block = Block::new(
+                    server.dialect(),
+                    (Who::Sender(number), number),
+                    &plan,
+                    size,
+                    receivers,
+                    to,
+                )?;
                 let window = self.pace.window(block.message_bytes());
                 let connection = server.join(Who::Sender(number))?;
                 Ok(Sender::new(connection, block, self.each(), window, 1))

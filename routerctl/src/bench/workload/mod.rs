@@ -4,6 +4,7 @@
 //! has what it needs.
 
 mod flood;
+mod request;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::bench::progress::Progress;
 use crate::bench::server::Server;
 
 pub use flood::Flood;
+pub use request::{PingPong, Request};
 
 /// A kind of work.
 pub trait Workload {
@@ -31,6 +33,7 @@ pub trait Workload {
 }
 
 /// Where a round takes place.
+#[derive(Clone, Copy)]
 pub struct Setting<'a> {
     pub server: &'a Server,
     /// How long nothing may come before what is missing counts as lost.
