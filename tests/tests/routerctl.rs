@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 use switchboard_protocol::limits::FIXED_HEADER;
 use switchboard_protocol::{FixedHeader, Kind};
-use switchboard_tests::{RouterProcess, binary};
+use switchboard_tests::{RouterProcess, Scratch, binary};
 
 /// Runs `routerctl bench`, and with it the router that was built with the tests.
 fn bench(args: &[&str]) -> Output {
@@ -68,6 +68,33 @@ fn a_flood_arrives_in_any_window_and_payload() {
         let args = ["flood", "--rounds", "1", "--window", window, "--payload", payload];
         let json = well(&[&args[..], &["--messages", "400", "--block", "100000"]].concat());
         assert_eq!(figure(&json, "messages"), 400.0, "window {window}, payload {payload}");
+    }
+}
+
+#[test]
+fn other_ways_to_address_a_message_arrive_as_exactly() {
+    let cases: [(&[&str], f64); 5] = [
+        (&["broadcast", "--receivers", "5", "--messages", "600"], 3000.0),
+        (&["broadcast", "--senders", "3", "--receivers", "2", "--messages", "300"], 600.0),
+        (&["hash", "--keys", "100", "--messages", "4000"], 4000.0),
+        (&["master", "--messages", "4000"], 4000.0),
+        (&["mixed", "--messages", "2000", "--longest", "200000"], 2000.0),
+    ];
+    for (args, messages) in cases {
+        let json = well(&[args, &["--rounds", "1"]].concat());
+        assert_eq!(figure(&json, "messages"), messages, "{args:?}");
+        assert!(figure(&json, "cpu_ns_per_message") > 0.0, "{args:?}");
+    }
+}
+
+#[test]
+fn all_messages_of_a_key_come_to_one_receiver_whatever_the_policy() {
+    for policy in ["fixed", "rendezvous", "modulo"] {
+        let scratch = Scratch::new();
+        let yaml = format!("default_class: {{hash: {policy}}}\n");
+        let path = scratch.write("router.yaml", &yaml).display().to_string();
+        let args = ["hash", "--messages", "4000", "--rounds", "1", "--router-config", &path];
+        assert_eq!(figure(&well(&args), "messages"), 4000.0, "{policy}");
     }
 }
 
@@ -311,6 +338,32 @@ fn calls_and_answers_that_are_damaged_or_lost_are_named() {
         let error = badly(1, &[&args[..], &["--connect", &proxy.address]].concat());
         assert!(error.contains(said), "{nth}, {tamper:?}: {error}");
     }
+}
+
+#[test]
+fn what_the_server_chooses_is_checked_like_the_rest() {
+    for (workload, tamper, said) in [
+        ("hash", Tamper::Drop, "expected message "),
+        ("master", Tamper::Byte, "is damaged: expected 0x"),
+        ("broadcast", Tamper::Twice, "expected message "),
+        ("mixed", Tamper::Cut, "is damaged: expected "),
+    ] {
+        let router = RouterProcess::start();
+        let proxy = Proxy::start(&router, 3000, tamper);
+        let args = [workload, "--messages", "20000", "--rounds", "1", "--patience", "1"];
+        let more = ["--receivers", "3", "--connect", &proxy.address];
+        let error = badly(1, &[&args[..], &more].concat());
+        assert!(error.contains(said), "{workload}, {tamper:?}: {error}");
+    }
+}
+
+#[test]
+fn what_the_router_reports_ends_the_run() {
+    // Two slots, of which the generator's only receiver is one.
+    let router = RouterProcess::with("default_class: {slots: 2}\n");
+    let args = ["hash", "--receivers", "1", "--messages", "100", "--connect", router.listen()];
+    let error = badly(1, &args);
+    assert!(error.ends_with("the router reports a message as empty_slot"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! - `workload`: the kinds of work; `contest`: their rounds; `server`: who takes part; `dialect`: how each is
 //!   spoken to;
 //! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
-//! - `sending`, `receiving`, `flow`: the two threads of a flood, and what they know of each other;
+//! - `traffic`, `sending`, `receiving`: messages one way, and the two threads for it; `flow`: what these know of
+//!   each other;
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `connection`, `poller`: the sockets;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
@@ -24,6 +25,7 @@ mod receiving;
 mod report;
 mod sending;
 mod server;
+mod traffic;
 mod workload;
 
 use std::path::PathBuf;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
-use workload::{Flood, PingPong, Request};
+use workload::{Broadcast, Flood, Hash, Master, Mixed, PingPong, Request};
 
 /// Puts load on a router and prints what a message costs it.
 ///
@@ -56,6 +58,14 @@ pub struct Bench {
 enum Work {
     /// Senders write as fast as they may, message i to receiver i modulo their number
     Flood(Of<Flood>),
+    /// Every message goes to all receivers
+    Broadcast(Of<Broadcast>),
+    /// Every message has a key, and all of a key have to come to the same receiver
+    Hash(Of<Hash>),
+    /// Every message is for the master of the receivers
+    Master(Of<Master>),
+    /// A flood of short and long messages
+    Mixed(Of<Mixed>),
     /// Clients keep calls open, and the time until each answer is taken
     Request(Of<Request>),
     /// One call at a time: how long a message takes there and back
@@ -121,6 +131,10 @@ pub struct Pace {
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
         Work::Flood(of) => contest::run(&of.common, &of.workload),
+        Work::Broadcast(of) => contest::run(&of.common, &of.workload),
+        Work::Hash(of) => contest::run(&of.common, &of.workload),
+        Work::Master(of) => contest::run(&of.common, &of.workload),
+        Work::Mixed(of) => contest::run(&of.common, &of.workload),
         Work::Request(of) => contest::run(&of.common, &of.workload),
         Work::PingPong(of) => contest::run(&of.common, &of.workload),
     }

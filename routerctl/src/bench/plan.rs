@@ -35,6 +35,17 @@ impl Plan {
         Self::with_lengths(senders, vec![length; kinds])
     }
 
+    /// Messages of lengths from `shortest` to `longest`, evenly by orders of magnitude, in no order.
+    pub fn mixed(senders: usize, shortest: usize, longest: usize) -> Self {
+        let ratio = longest as f64 / shortest as f64;
+        let lengths = (0..KINDS).map(|kind| {
+            // 37 and the number of kinds have no divisor in common, so each step comes once.
+            let step = kind * 37 % KINDS;
+            (shortest as f64 * ratio.powf(step as f64 / (KINDS - 1) as f64)).round() as usize
+        });
+        Self::with_lengths(senders, lengths.collect())
+    }
+
     fn with_lengths(senders: usize, lengths: Vec<usize>) -> Self {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         // Any sequence that repeats late: a linear congruential generator.
@@ -170,6 +181,19 @@ mod tests {
         let plan = Plan::of(3, 64);
         for (sender, number) in [(0, 0), (2, 1), (1, 1 << 40)] {
             assert_eq!(plan.read(&payload(&plan, sender, number)), Ok((sender, number)));
+        }
+    }
+
+    #[test]
+    fn mixed_lengths_reach_from_the_shortest_to_the_longest() {
+        let plan = Plan::mixed(1, 16, 65_536);
+        let mut lengths: Vec<usize> = (0..plan.kinds()).map(|i| plan.length(i as u64)).collect();
+        assert!(!lengths.is_sorted());
+        lengths.sort_unstable();
+        assert_eq!((lengths[0], lengths[KINDS - 1]), (16, 65_536));
+        assert_eq!(lengths.iter().filter(|length| **length < 1024).count(), KINDS / 2);
+        for number in 0..KINDS as u64 {
+            assert_eq!(plan.read(&payload(&plan, 0, number)), Ok((0, number)));
         }
     }
 

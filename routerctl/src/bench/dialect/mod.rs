@@ -31,6 +31,12 @@ pub enum To {
     One(usize),
     /// The receiver of this number, which answers.
     Ask(usize),
+    /// Every receiver.
+    All,
+    /// The receiver that this key leads to.
+    Key(u64),
+    /// The master of the receivers.
+    Master,
 }
 
 /// Where the parts of an encoded message lie, from the start of the buffer.

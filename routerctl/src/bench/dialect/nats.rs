@@ -11,11 +11,11 @@ pub struct Nats;
 impl Dialect for Nats {
     fn hello(&self, who: Who, out: &mut Vec<u8>) {
         out.extend_from_slice(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
-        let subject = match who {
-            Who::Sender(number) => format!("answers.{number}"),
-            Who::Receiver(number) => format!("to.{number}"),
+        let lines = match who {
+            Who::Sender(number) => format!("SUB answers.{number} 1\r\n"),
+            Who::Receiver(number) => format!("SUB to.{number} 1\r\nSUB all 2\r\n"),
         };
-        out.extend_from_slice(format!("SUB {subject} 1\r\n").as_bytes());
+        out.extend_from_slice(lines.as_bytes());
         self.ping(out);
     }
 
@@ -26,6 +26,11 @@ impl Dialect for Nats {
                 format!("PUB to.{receiver} answers.{number} {length}\r\n")
             }
             (To::Ask(_), Who::Receiver(_)) => bail!("only senders ask"),
+            (To::All, _) => format!("PUB all {length}\r\n"),
+            (To::Key(_) | To::Master, _) => {
+                let what = "nats-server knows no keys and no masters";
+                return Err(Failure::Usage(what.to_owned()).into());
+            }
         };
         out.extend_from_slice(line.as_bytes());
         let payload = out.len();

@@ -46,6 +46,16 @@ impl Dialect for Switchboard {
         let header = match to {
             To::One(receiver) => direct(receiver),
             To::Ask(receiver) => Header { flags: Flags::CALL, ..direct(receiver) },
+            To::All => Header::to_class(id(from), Mode::Broadcast, RECEIVERS),
+            // It costs nothing to ask for a report of what is not delivered, and tells why nothing comes.
+            To::Key(key) => {
+                let header = Header::to_class(id(from), Mode::Hash, RECEIVERS);
+                Header { key, flags: Flags::REPORT, ..header }
+            }
+            To::Master => {
+                let header = Header::to_class(id(from), Mode::Master, RECEIVERS);
+                Header { flags: Flags::REPORT, ..header }
+            }
         };
         // Behind the fixed part, and only there with a call.
         let call_id = (header.flags == Flags::CALL).then_some(out.len() + FIXED_HEADER);
@@ -82,8 +92,14 @@ impl Dialect for Switchboard {
                 break;
             }
             // What comes by the million is looked at by hand.
-            if head[4] == Mode::Direct as u8 && head[5] == 0 && length >= FIXED_HEADER {
-                let (payload, end) = (at + FIXED_HEADER, at + length);
+            let header = match (head[4], head[5]) {
+                (DIRECT | BROADCAST, 0) => FIXED_HEADER,
+                (MASTER, REPORT) => FIXED_HEADER,
+                (HASH, REPORT) => FIXED_HEADER + 8,
+                _ => usize::MAX,
+            };
+            if length >= header {
+                let (payload, end) = (at + header, at + length);
                 found.messages.push(Span { start: at, payload, end });
             } else {
                 other(at, rest, found)?;
@@ -152,5 +168,10 @@ fn id(who: Who) -> ServiceId {
 
 const SENDERS: Class = Class::of(251);
 const RECEIVERS: Class = Class::of(252);
+const DIRECT: u8 = Mode::Direct as u8;
+const BROADCAST: u8 = Mode::Broadcast as u8;
+const MASTER: u8 = Mode::Master as u8;
+const HASH: u8 = Mode::Hash as u8;
+const REPORT: u8 = Flags::REPORT.raw();
 /// The longest that a router with default settings grants. Who sends nothing has to ping within three.
 const HEARTBEAT_MS: u32 = 60_000;

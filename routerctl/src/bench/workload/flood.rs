@@ -1,23 +1,13 @@
 //! Flood: every sender writes as fast as its window lets it, message i for receiver i modulo their number,
 //! so that nothing can be batched by destination.
 
-use std::sync::{Arc, Barrier};
-use std::thread;
-
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{LONGEST, Setting, Workload};
+use super::{LONGEST, Setting, Workload, one_way};
 use crate::bench::Pace;
-use crate::bench::blocks::Block;
-use crate::bench::check::Check;
-use crate::bench::dialect::{To, Who};
 use crate::bench::figures::Figures;
-use crate::bench::flow::Flow;
-use crate::bench::plan::Plan;
-use crate::bench::receiving::Receiving;
-use crate::bench::sending::{self, Sender};
-use crate::bench::server::Meter;
+use crate::bench::traffic::{Contents, Route, Shape};
 
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
@@ -45,72 +35,26 @@ impl Workload for Flood {
 
     fn describe(&self) -> String {
         let Self { senders, receivers, payload, .. } = self;
-        let messages = self.each() * u64::from(self.senders);
+        let messages = self.shape().each * u64::from(self.senders);
         format!("{senders} senders, {receivers} receivers, {messages} messages of {payload} bytes")
     }
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
-        let (senders, receivers) = (usize::from(self.senders), usize::from(self.receivers));
-        let plan = Arc::new(Plan::of(senders, self.payload as usize));
-        let server = setting.server;
-        let flow = Flow::new(senders)?;
-        let to: Result<Vec<_>> =
-            (0..receivers).map(|number| server.join(Who::Receiver(number))).collect();
-        let mut receiving = Receiving::new(
-            to?,
-            Check::turns(plan.clone(), receivers),
-            &flow,
-            setting.progress,
-            setting.patience,
-        )?;
-        let from: Result<Vec<Sender>> = (0..senders)
-            .map(|number| {
-                let to = |i| To::One((i % receivers as u64) as usize);
-                let size = self.pace.block();
-                let block = Block::new(
-                    server.dialect(),
-                    (Who::Sender(number), number),
-                    &plan,
-                    size,
-                    receivers,
-                    to,
-                )?;
-                let window = self.pace.window(block.message_bytes());
-                let connection = server.join(Who::Sender(number))?;
-                Ok(Sender::new(connection, block, self.each(), window, 1))
-            })
-            .collect();
-        let mut from = from?;
-        let ready = Barrier::new(2);
-        thread::scope(|scope| {
-            let sending = scope.spawn(|| {
-                ready.wait();
-                let sent = sending::run(&mut from, &flow);
-                flow.end();
-                sent
-            });
-            let received = (|| {
-                let meter = Meter::start(server)?;
-                ready.wait();
-                let messages = receiving.run(1)?;
-                let spent = meter.stop()?;
-                if !flow.is_over() {
-                    receiving.expect_nothing()?;
-                }
-                Ok(Figures::of_messages(messages, spent))
-            })();
-            flow.end();
-            // If one of them fails, the other only stops: its own account would blame the wrong end.
-            let sent = sending.join().map_err(|_| anyhow!("the sending thread panicked"))?;
-            received.and_then(|figures| sent.map(|()| figures))
-        })
+        one_way(setting, &self.shape())
     }
 }
 
 impl Flood {
-    /// How many messages each sender sends: as many to each receiver.
-    fn each(&self) -> u64 {
+    fn shape(&self) -> Shape<'_> {
         let (senders, receivers) = (u64::from(self.senders), u64::from(self.receivers));
-        (self.messages / senders / receivers).max(1) * receivers
+        Shape {
+            senders: self.senders.into(),
+            receivers: self.receivers.into(),
+            route: Route::Turns,
+            contents: Contents::Uniform(self.payload as usize),
+            // As many to each receiver.
+            each: (self.messages / senders / receivers).max(1) * receivers,
+            pace: &self.pace,
+        }
     }
 }
