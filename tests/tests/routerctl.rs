@@ -146,6 +146,49 @@ fn assert_in_order(json: &Value) {
 }
 
 #[test]
+fn connections_join_and_stay() {
+    let json = well(&["connect", "--connections", "700", "--parallel", "50", "--rounds", "2"]);
+    assert_eq!(figure(&json, "connections"), 700.0);
+    assert!(figure(&json, "connections_per_second") > 0.0);
+    assert!(figure(&json, "cpu_us_per_connection") > 0.0);
+    let json = well(&["idle", "--connections", "500", "--hold", "1", "--rounds", "2"]);
+    assert_eq!(json["servers"][0]["rounds"].as_array().map(Vec::len), Some(2), "{json}");
+    assert_eq!(figure(&json, "connections"), 500.0);
+    let each = figure(&json, "rss_bytes_per_connection");
+    // The second round would have none if it were the first one's router.
+    assert!((500.0..100_000.0).contains(&each), "{each}");
+    let busy = figure(&json, "idle_cpu_percent");
+    assert!((0.0..50.0).contains(&busy), "{busy}");
+}
+
+#[test]
+fn every_connection_has_to_join() {
+    let router = RouterProcess::with("limits: {max_connections: 30}\n");
+    let args = ["connect", "--connections", "31", "--rounds", "1", "--connect", router.listen()];
+    let error = badly(1, &args);
+    assert!(error.contains("the router refuses: "), "{error}");
+}
+
+#[test]
+fn calls_beside_a_flood_are_compared_with_calls_alone() {
+    let json = well(&["fairness", "--messages", "300", "--rounds", "1"]);
+    assert_eq!(figure(&json, "calls"), 300.0);
+    assert!(figure(&json, "alone_p50_us") > 1.0 && figure(&json, "beside_p50_us") > 1.0, "{json}");
+    assert!(figure(&json, "messages") > 1000.0, "the flood went on: {json}");
+}
+
+#[test]
+fn a_flood_arrives_while_connections_leave_and_come_back() {
+    let args = ["churn", "--rate", "300", "--connections", "100", "--seconds", "1"];
+    let json = well(&[&args[..], &["--rounds", "1"]].concat());
+    let rate = figure(&json, "reconnects_per_second");
+    assert!((30.0..=301.0).contains(&rate), "{rate}");
+    assert!(figure(&json, "calm_messages_per_second") > 1000.0, "{json}");
+    assert!(figure(&json, "messages_per_second") > 1000.0, "{json}");
+    assert!(figure(&json, "join_max_us") >= figure(&json, "join_p50_us"), "{json}");
+}
+
+#[test]
 fn another_router_does_the_same_in_turn_and_is_compared() {
     let other = binary::router().display().to_string();
     let args = ["flood", "--messages", "4000", "--rounds", "3", "--beside", &other];
@@ -393,8 +436,13 @@ fn a_server_that_cannot_be_reached_or_started_is_exit_code_3() {
 
 #[test]
 fn a_mistake_in_the_options_is_exit_code_2() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["nothing"], "error: unrecognized subcommand 'nothing'"),
+        (
+            &["idle", "--connections", "8000000"],
+            "routerctl: 8000000 connections take 8000256 open files, here and in the router, and the limit is LIMIT: \
+             raise it in this shell, as root: ulimit -n 8000256",
+        ),
         (
             &["flood", "--payload", "7"],
             "error: invalid value '7' for '--payload <PAYLOAD>': 7 is not in 8..=16777160",
@@ -417,6 +465,14 @@ fn a_mistake_in_the_options_is_exit_code_2() {
         ),
     ];
     for (args, expected) in cases {
-        assert_eq!(badly(2, args), expected);
+        assert_eq!(badly(2, args), expected.replace("LIMIT", &most_open_files()));
     }
+}
+
+/// How many files this process may have open at most.
+fn most_open_files() -> String {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux tells");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    // Soft, then hard.
+    line.and_then(|line| line.split_whitespace().nth(1)).expect("a limit").to_owned()
 }

@@ -4,12 +4,14 @@
 //! All connections of a thread read into one large buffer; a connection itself keeps next to nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::bench::dialect::{Dialect, Found, Message, Who};
 use crate::failure::Failure;
@@ -34,9 +36,49 @@ impl Scratch {
     pub fn new() -> Self {
         Self { bytes: vec![0; READ], found: Found::default() }
     }
+
+    /// For connections on which little comes.
+    pub fn small() -> Self {
+        Self { bytes: vec![0; READ_LITTLE], found: Found::default() }
+    }
 }
 
 impl Connection {
+    /// Begins to connect, from an address of one's own if one is given; says hello as soon as there is room,
+    /// and has joined when [`answers`](Self::answers) is not 0.
+    pub fn begin(
+        address: SocketAddr,
+        from: Option<Ipv4Addr>,
+        dialect: Arc<dyn Dialect>,
+        who: Who,
+    ) -> Result<Self> {
+        let unreachable =
+            |error| Failure::Unreachable(format!("{who} can't connect to {address}: {error}"));
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::from((from, 0)).into()).map_err(unreachable)?;
+        }
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+            other => other.map_err(unreachable)?,
+        }
+        let mut connection = Self::resume(socket.into(), dialect, who);
+        connection.dialect.hello(who, &mut connection.out);
+        Ok(connection)
+    }
+
+    /// A connection that has joined before, with nothing on its way.
+    pub fn resume(stream: TcpStream, dialect: Arc<dyn Dialect>, who: Who) -> Self {
+        Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0 }
+    }
+
+    /// Its socket alone.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Connects, says hello, and waits for the answer.
     ///
     /// # Errors
@@ -61,7 +103,7 @@ impl Connection {
             |why: String| Failure::Unreachable(format!("{address} does not answer a hello: {why}"));
         self.stream.set_read_timeout(Some(HELLO_PATIENCE))?;
         let who = self.who;
-        let mut scratch = Scratch { bytes: vec![0; 64 << 10], found: Found::default() };
+        let mut scratch = Scratch::small();
         while self.answers == 0 {
             let n = match (&self.stream).read(&mut scratch.bytes) {
                 Ok(0) => return Err(unreachable("it closed the connection".to_owned()).into()),
@@ -179,7 +221,10 @@ impl Connection {
     }
 
     fn hung_up(&self) -> Failure {
-        Failure::Check(format!("the server hung up on {}", self.who))
+        match self.answers {
+            0 => Failure::Unreachable(format!("the server does not let {} in", self.who)),
+            _ => Failure::Check(format!("the server hung up on {}", self.who)),
+        }
     }
 }
 
@@ -207,5 +252,7 @@ fn early(who: Who) -> Failure {
 
 /// How much is read at a time. The more, the less often everybody is woken.
 const READ: usize = 1 << 20;
+const READ_LITTLE: usize = 64 << 10;
+const IN_PROGRESS: i32 = Errno::INPROGRESS.raw_os_error();
 /// How long a server may take to answer a hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);

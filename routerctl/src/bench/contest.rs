@@ -1,6 +1,8 @@
 //! Rounds: the same work for each server in turn, again and again, so that whatever else the machine does
 //! meets all of them alike. The first round warms up and does not count.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
 use crate::bench::figures::Figures;
@@ -16,52 +18,77 @@ pub struct Results {
     pub servers: Vec<(String, Vec<Figures>)>,
 }
 
+/// Where a server comes from.
+#[derive(Debug, Clone)]
+enum Entrant {
+    Own(String, PathBuf),
+    Nats,
+    Others(String, Option<u32>),
+}
+
 /// Runs a workload and prints what came of it.
 pub fn run(common: &Common, workload: &dyn Workload) -> Result<()> {
-    let result = servers(common).and_then(|servers| rounds(common, workload, &servers));
+    let result = workload.check().and_then(|()| {
+        let progress = Progress::default();
+        progress.while_running(common.quiet, || rounds(common, workload, &progress))
+    });
     report::print(common, workload, result.as_ref());
     result.map(drop)
 }
 
-fn servers(common: &Common) -> Result<Vec<Server>> {
-    let config = common.router_config.as_deref();
-    let mut servers = vec![match (&common.connect, &common.router) {
-        (Some(address), _) => Server::attach(address, common.pid)?,
-        (None, Some(program)) => Server::router("switchboard", program, config)?,
-        (None, None) => {
-            let own = std::env::current_exe().context("this program has no path")?;
-            Server::router("switchboard", &own.with_file_name("router"), config)?
-        }
-    }];
-    for other in &common.beside {
-        servers.push(match other.to_str() {
-            Some("nats-server") => Server::nats()?,
-            _ => Server::router(other.display().to_string(), other, config)?,
-        });
-    }
-    Ok(servers)
-}
-
-fn rounds(common: &Common, workload: &dyn Workload, servers: &[Server]) -> Result<Results> {
+fn rounds(common: &Common, workload: &dyn Workload, progress: &Progress) -> Result<Results> {
+    let entrants = entrants(common)?;
+    let start = |entrant: &Entrant| entrant.start(common);
+    let mut servers = entrants.iter().map(start).collect::<Result<Vec<Server>>>()?;
     let mut results = Results {
         servers: servers.iter().map(|server| (server.name().to_owned(), Vec::new())).collect(),
     };
-    let progress = Progress::default();
-    progress.while_running(common.quiet, || {
-        for round in 0..=common.rounds {
-            for (server, (name, rounds)) in servers.iter().zip(&mut results.servers) {
-                let what = match round {
-                    0 => format!("{name}, warming up"),
-                    _ => format!("{name}, round {round} of {}", common.rounds),
-                };
-                progress.begin(what.clone());
-                let setting = Setting { server, patience: common.patience(), progress: &progress };
-                let figures = workload.round(&setting).context(what)?;
-                if round > 0 {
-                    rounds.push(figures);
-                }
+    let fresh = workload.wants_fresh_servers();
+    for round in u32::from(fresh)..=common.rounds {
+        for (number, (name, rounds)) in results.servers.iter_mut().enumerate() {
+            let what = match round {
+                0 => format!("{name}, warming up"),
+                _ => format!("{name}, round {round} of {}", common.rounds),
+            };
+            progress.begin(what.clone());
+            if fresh && round > 1 {
+                servers[number] = start(&entrants[number])?;
+            }
+            let server = &servers[number];
+            let setting = Setting { server, patience: common.patience(), progress };
+            let figures = workload.round(&setting).context(what)?;
+            if round > 0 {
+                rounds.push(figures);
             }
         }
-        Ok(results)
-    })
+    }
+    Ok(results)
+}
+
+fn entrants(common: &Common) -> Result<Vec<Entrant>> {
+    let first = match (&common.connect, &common.router) {
+        (Some(address), _) => Entrant::Others(address.clone(), common.pid),
+        (None, Some(program)) => Entrant::Own("switchboard".to_owned(), program.clone()),
+        (None, None) => {
+            let own = std::env::current_exe().context("this program has no path")?;
+            Entrant::Own("switchboard".to_owned(), own.with_file_name("router"))
+        }
+    };
+    let beside = common.beside.iter().map(|other| match other.to_str() {
+        Some("nats-server") => Entrant::Nats,
+        _ => Entrant::Own(other.display().to_string(), other.clone()),
+    });
+    Ok([first].into_iter().chain(beside).collect())
+}
+
+impl Entrant {
+    fn start(&self, common: &Common) -> Result<Server> {
+        match self {
+            Self::Own(name, program) => {
+                Server::router(name, program, common.router_config.as_deref())
+            }
+            Self::Nats => Server::nats(),
+            Self::Others(address, pid) => Server::attach(address, *pid),
+        }
+    }
 }

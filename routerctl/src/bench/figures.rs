@@ -102,6 +102,24 @@ pub const CALLS_RATE: Figure =
     Figure { key: "calls_per_second", title: "calls per second", unit: Unit::Rate };
 /// How many were answered, every answer checked.
 pub const CALLS: Figure = Figure { key: "calls", title: "calls", unit: Unit::Rate };
+/// How many connections join.
+pub const JOIN_RATE: Figure =
+    Figure { key: "connections_per_second", title: "connections per second", unit: Unit::Rate };
+/// What one that joins costs the server.
+pub const JOIN_CPU: Figure =
+    Figure { key: "cpu_us_per_connection", title: "CPU us per connection", unit: Unit::Tenths };
+/// How many there were, all of them alive at the end.
+pub const CONNECTIONS: Figure =
+    Figure { key: "connections", title: "connections", unit: Unit::Rate };
+/// How much the server has grown for each.
+pub const MEMORY: Figure = Figure {
+    key: "rss_bytes_per_connection",
+    title: "resident bytes per connection",
+    unit: Unit::Tenths,
+};
+/// What it takes while they only ping, of one core.
+pub const IDLE_CPU: Figure =
+    Figure { key: "idle_cpu_percent", title: "CPU while idle, % of a core", unit: Unit::Tenths };
 /// From asking to the answer.
 pub const LATENCY: [Figure; 4] = [
     Figure { key: "p50_us", title: "p50 us", unit: Unit::Tenths },
@@ -109,3 +127,33 @@ pub const LATENCY: [Figure; 4] = [
     Figure { key: "p999_us", title: "p99.9 us", unit: Unit::Tenths },
     Figure { key: "max_us", title: "max us", unit: Unit::Tenths },
 ];
+/// The same, of calls that have the server to themselves.
+pub const ALONE: [Figure; 4] = [
+    Figure { key: "alone_p50_us", title: "alone p50 us", unit: Unit::Tenths },
+    Figure { key: "alone_p99_us", title: "p99 us", unit: Unit::Tenths },
+    Figure { key: "alone_p999_us", title: "p99.9 us", unit: Unit::Tenths },
+    Figure { key: "alone_max_us", title: "max us", unit: Unit::Tenths },
+];
+/// The same, of calls beside a flood.
+pub const BESIDE: [Figure; 4] = [
+    Figure { key: "beside_p50_us", title: "beside the flood p50 us", unit: Unit::Tenths },
+    Figure { key: "beside_p99_us", title: "p99 us", unit: Unit::Tenths },
+    Figure { key: "beside_p999_us", title: "p99.9 us", unit: Unit::Tenths },
+    Figure { key: "beside_max_us", title: "max us", unit: Unit::Tenths },
+];
+/// From connecting until the id is registered.
+pub const JOINING: [Figure; 4] = [
+    Figure { key: "join_p50_us", title: "joining p50 us", unit: Unit::Tenths },
+    Figure { key: "join_p99_us", title: "p99 us", unit: Unit::Tenths },
+    Figure { key: "join_p999_us", title: "p99.9 us", unit: Unit::Tenths },
+    Figure { key: "join_max_us", title: "max us", unit: Unit::Tenths },
+];
+/// How many connections left and came back.
+pub const CHURN_RATE: Figure =
+    Figure { key: "reconnects_per_second", title: "reconnects per second", unit: Unit::Rate };
+/// What was delivered before something else began.
+pub const CALM_RATE: Figure = Figure {
+    key: "calm_messages_per_second",
+    title: "messages per second before",
+    unit: Unit::Rate,
+};

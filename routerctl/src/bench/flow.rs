@@ -17,6 +17,7 @@ pub struct Flow {
     sent: Vec<AtomicU64>,
     /// The sending thread waits for arrivals, or for the end.
     hungry: AtomicBool,
+    stopped: AtomicBool,
     over: AtomicBool,
     wake: File,
 }
@@ -28,6 +29,7 @@ impl Flow {
             arrived: (0..senders).map(|_| AtomicU64::new(0)).collect(),
             sent: (0..senders).map(|_| AtomicU64::new(OPEN)).collect(),
             hungry: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             over: AtomicBool::new(false),
             wake: wake.into(),
         })
@@ -52,6 +54,11 @@ impl Flow {
         self.arrived[sender].load(Ordering::SeqCst)
     }
 
+    /// How much has arrived of everybody's.
+    pub fn arrived_in_all(&self) -> u64 {
+        self.arrived.iter().map(|arrived| arrived.load(Ordering::SeqCst)).sum()
+    }
+
     /// The sending thread wants to be woken by the next arrival. It has to look once more before it waits.
     pub fn wait_for_arrivals(&self) {
         self.hungry.store(true, Ordering::SeqCst);
@@ -66,6 +73,17 @@ impl Flow {
     pub fn sent(&self) -> Option<Vec<u64>> {
         let sent = self.sent.iter().map(|sent| sent.load(Ordering::SeqCst));
         sent.map(|sent| (sent != OPEN).then_some(sent)).collect()
+    }
+
+    /// Nothing more is to be sent; what was sent shall arrive.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.rouse();
+    }
+
+    /// Whether nothing more is to be sent.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// All has arrived, or never will.

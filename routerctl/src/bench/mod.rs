@@ -5,7 +5,8 @@
 //! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
 //! - `traffic`, `sending`, `receiving`: messages one way, and the two threads for it; `flow`: what these know of
 //!   each other;
-//!   `calls`, `asking`, `answering`: the same of requests and replies; `connection`, `poller`: the sockets;
+//!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
+//!   `connection`, `poller`: the sockets;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
 mod answering;
@@ -15,6 +16,7 @@ mod calls;
 mod check;
 mod connection;
 mod contest;
+mod crowd;
 mod dialect;
 mod figures;
 mod flow;
@@ -34,7 +36,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
-use workload::{Broadcast, Flood, Hash, Master, Mixed, PingPong, Request};
+use workload::{
+    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Master, Mixed, PingPong, Request,
+};
 
 /// Puts load on a router and prints what a message costs it.
 ///
@@ -58,6 +62,14 @@ pub struct Bench {
 enum Work {
     /// Senders write as fast as they may, message i to receiver i modulo their number
     Flood(Of<Flood>),
+    /// Connections that register and then only ping: what each costs in memory
+    Idle(Of<Idle>),
+    /// How many connections a second connect and register
+    Connect(Of<Connect>),
+    /// How long a call takes alone, and beside a flood
+    Fairness(Of<Fairness>),
+    /// Connections leave and come back all the time beside a flood
+    Churn(Of<Churn>),
     /// Every message goes to all receivers
     Broadcast(Of<Broadcast>),
     /// Every message has a key, and all of a key have to come to the same receiver
@@ -131,6 +143,10 @@ pub struct Pace {
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
         Work::Flood(of) => contest::run(&of.common, &of.workload),
+        Work::Idle(of) => contest::run(&of.common, &of.workload),
+        Work::Connect(of) => contest::run(&of.common, &of.workload),
+        Work::Fairness(of) => contest::run(&of.common, &of.workload),
+        Work::Churn(of) => contest::run(&of.common, &of.workload),
         Work::Broadcast(of) => contest::run(&of.common, &of.workload),
         Work::Hash(of) => contest::run(&of.common, &of.workload),
         Work::Master(of) => contest::run(&of.common, &of.workload),

@@ -39,6 +39,12 @@ impl Poller {
         Ok(())
     }
 
+    /// Watches it no more.
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        epoll::delete(&self.epoll, socket)?;
+        Ok(())
+    }
+
     /// Waits until something is ready, but not for longer than `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = Ready>> {
         self.events.clear();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bench::Common;
 use crate::bench::contest::Results;
-use crate::bench::figures::{CALLS, CPU, Figures, MESSAGES, median};
+use crate::bench::figures::{CALLS, CONNECTIONS, CPU, Figures, MESSAGES, median};
 use crate::bench::workload::Workload;
 
 /// Prints it. A failure is in the JSON; for people the program's last line has it.
@@ -37,12 +37,12 @@ fn table(common: &Common, workload: &dyn Workload, results: &Results) -> String 
         .into_iter()
         .flat_map(Figures::iter)
         .map(|(figure, _)| figure)
-        .filter(|figure| ![MESSAGES, CALLS].contains(figure))
+        .filter(|figure| ![MESSAGES, CALLS, CONNECTIONS].contains(figure))
         .collect();
     for column in &columns {
         text += &format!(" {} |", column.title);
     }
-    let others = results.servers.len() > 1;
+    let others = results.servers.len() > 1 && columns.contains(&CPU);
     text += if others { " ratio of CPU |\n|---|" } else { "\n|---|" };
     text += &"---|".repeat(columns.len() + usize::from(others));
     text += "\n";

@@ -53,7 +53,7 @@ impl Sender {
         if self.pending.is_empty() {
             // Only between two messages may the connection say something else.
             self.connection.flush()?;
-            if self.sent == self.goal {
+            if self.sent == self.goal || flow.is_stopped() {
                 if !self.done {
                     self.done = true;
                     flow.done(number, self.sent);

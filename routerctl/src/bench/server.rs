@@ -2,7 +2,7 @@
 //! only talked to. What one costs is read from /proc, for which its process id must be known.
 
 use std::io::{BufRead, BufReader, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -126,6 +126,29 @@ impl Server {
         Connection::join(self.address, self.dialect.clone(), who)
     }
 
+    /// The same, but joining goes on while others do. Each so many come from another address, as long as it is
+    /// this machine that they talk to.
+    pub fn begin(&self, who: Who, number: usize) -> Result<Connection> {
+        let block = (number / PORTS) as u32;
+        let from = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_loopback() && block > 0 => {
+                Some(Ipv4Addr::from_bits(OTHER_ADDRESSES.to_bits() + block))
+            }
+            _ => None,
+        };
+        Connection::begin(self.address, from, self.dialect.clone(), who)
+    }
+
+    /// A connection of which only the socket was kept.
+    pub fn resume(&self, stream: TcpStream, who: Who) -> Connection {
+        Connection::resume(stream, self.dialect.clone(), who)
+    }
+
+    /// Its resident memory in bytes, if its process id is known.
+    pub fn memory(&self) -> Result<Option<u64>> {
+        self.pid.map(memory).transpose()
+    }
+
     fn cpu_ns(&self) -> Result<Option<u64>> {
         self.pid.map(cpu_ns).transpose()
     }
@@ -157,7 +180,7 @@ impl Meter {
 /// The CPU time of all threads of a process, user and system.
 fn cpu_ns(pid: u32) -> Result<u64> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .map_err(|_| Failure::Unreachable(format!("there is no process {pid} any more")))?;
+        .map_err(|_| Failure::Check(format!("there is no process {pid} any more")))?;
     let mut sum = 0;
     for task in tasks {
         let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
@@ -166,8 +189,21 @@ fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
+/// The resident memory of a process, in bytes.
+fn memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|_| Failure::Check(format!("there is no process {pid} any more")))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.context("VmRSS is not in kB")? * 1024)
+}
+
 fn cannot_start(program: &Path, why: String) -> Failure {
     Failure::Unreachable(format!("can't start {}: {why}", program.display()))
 }
 
+/// How many connections come from one address: fewer than there are ports for them.
+const PORTS: usize = 20_000;
+/// The one before the first of the addresses that further connections come from.
+const OTHER_ADDRESSES: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
 const ANY_PORT: &str = "127.0.0.1:0";

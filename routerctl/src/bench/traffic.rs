@@ -24,7 +24,7 @@ pub struct Shape<'a> {
     pub receivers: usize,
     pub route: Route,
     pub contents: Contents,
-    /// How many messages each sender sends.
+    /// How many messages each sender sends, or [`UNTIL_STOPPED`].
     pub each: u64,
     pub pace: &'a Pace,
 }
@@ -120,6 +120,9 @@ impl<'a> Traffic<'a> {
         })
     }
 }
+
+/// Senders go on until the flow is stopped.
+pub const UNTIL_STOPPED: u64 = u64::MAX;
 
 impl Route {
     /// Whom message i is for, and after how many messages that begins anew.

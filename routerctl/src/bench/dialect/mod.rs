@@ -22,6 +22,8 @@ pub enum Who {
     Sender(usize),
     /// Gets them, or answers.
     Receiver(usize),
+    /// Is only there.
+    Member(usize),
 }
 
 /// Whom a message is for.
@@ -121,6 +123,7 @@ impl fmt::Display for Who {
         match self {
             Self::Sender(number) => write!(f, "sender {number}"),
             Self::Receiver(number) => write!(f, "receiver {number}"),
+            Self::Member(number) => write!(f, "member {number}"),
         }
     }
 }

@@ -14,6 +14,7 @@ impl Dialect for Nats {
         let lines = match who {
             Who::Sender(number) => format!("SUB answers.{number} 1\r\n"),
             Who::Receiver(number) => format!("SUB to.{number} 1\r\nSUB all 2\r\n"),
+            Who::Member(number) => format!("SUB member.{number} 1\r\n"),
         };
         out.extend_from_slice(lines.as_bytes());
         self.ping(out);
@@ -25,7 +26,7 @@ impl Dialect for Nats {
             (To::Ask(receiver), Who::Sender(number)) => {
                 format!("PUB to.{receiver} answers.{number} {length}\r\n")
             }
-            (To::Ask(_), Who::Receiver(_)) => bail!("only senders ask"),
+            (To::Ask(_), _) => bail!("only senders ask"),
             (To::All, _) => format!("PUB all {length}\r\n"),
             (To::Key(_) | To::Master, _) => {
                 let what = "nats-server knows no keys and no masters";

@@ -161,6 +161,7 @@ fn id(who: Who) -> ServiceId {
     let (class, number) = match who {
         Who::Sender(number) => (SENDERS, number),
         Who::Receiver(number) => (RECEIVERS, number),
+        Who::Member(number) => (MEMBERS, number),
     };
     let instance = Instance::new(number as u32 + 1).unwrap_or(Instance::MAX);
     ServiceId::new(class, instance)
@@ -168,6 +169,7 @@ fn id(who: Who) -> ServiceId {
 
 const SENDERS: Class = Class::of(251);
 const RECEIVERS: Class = Class::of(252);
+const MEMBERS: Class = Class::of(253);
 const DIRECT: u8 = Mode::Direct as u8;
 const BROADCAST: u8 = Mode::Broadcast as u8;
 const MASTER: u8 = Mode::Master as u8;
