@@ -189,6 +189,20 @@ fn a_flood_arrives_while_connections_leave_and_come_back() {
 }
 
 #[test]
+fn floods_and_calls_go_through_the_sdk_too() {
+    let json = well(&["flood", "--sdk", "--messages", "8000", "--rounds", "1"]);
+    assert_eq!(figure(&json, "messages"), 8000.0);
+    assert!(figure(&json, "sdk_cpu_ratio") > 0.0, "{json}");
+    let window = ["flood", "--sdk", "--window", "2000", "--senders", "1", "--receivers", "3"];
+    let json = well(&[&window[..], &["--messages", "3000", "--rounds", "1"]].concat());
+    assert_eq!(figure(&json, "messages"), 3000.0);
+    let json = well(&["request", "--sdk", "--messages", "4000", "--rounds", "1"]);
+    assert_eq!(figure(&json, "calls"), 4000.0);
+    assert!(figure(&json, "sdk_cpu_ratio") > 0.0, "{json}");
+    assert_in_order(&json);
+}
+
+#[test]
 fn another_router_does_the_same_in_turn_and_is_compared() {
     let other = binary::router().display().to_string();
     let args = ["flood", "--messages", "4000", "--rounds", "3", "--beside", &other];
@@ -397,6 +411,28 @@ fn what_the_server_chooses_is_checked_like_the_rest() {
         let more = ["--receivers", "3", "--connect", &proxy.address];
         let error = badly(1, &[&args[..], &more].concat());
         assert!(error.contains(said), "{workload}, {tamper:?}: {error}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_between_nodes_of_the_sdk_is_found() {
+    let cases: [(&[&str], u64, Tamper, &str); 4] = [
+        (&["flood"], 700, Tamper::Drop, "expected message "),
+        (
+            &["flood", "--senders", "1", "--receivers", "1"],
+            4000,
+            Tamper::Drop,
+            "3999 messages came",
+        ),
+        (&["flood"], 900, Tamper::Byte, "is damaged: expected 0x"),
+        (&["ping-pong"], 600, Tamper::Byte, "the answer to call "),
+    ];
+    for (args, nth, tamper, said) in cases {
+        let router = RouterProcess::start();
+        let proxy = Proxy::start(&router, nth, tamper);
+        let more = ["--sdk", "--messages", "4000", "--rounds", "1", "--patience", "1"];
+        let error = badly(1, &[args, &more[..], &["--connect", &proxy.address]].concat());
+        assert!(error.contains(said), "{args:?}, {nth}, {tamper:?}: {error}");
     }
 }
 

@@ -38,6 +38,14 @@ pub struct Answered {
     pub spent: Spent,
 }
 
+/// Where times go, in nanoseconds.
+pub fn times() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST_NS, 3)?)
+}
+
+/// What took longer counts as this: ten minutes.
+const LONGEST_NS: u64 = 600_000_000_000;
+
 /// Both ends, connected.
 pub struct Calls<'a> {
     setting: &'a Setting<'a>,

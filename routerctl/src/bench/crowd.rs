@@ -9,6 +9,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::bench::calls;
 use crate::bench::connection::{Connection, Scratch};
 use crate::bench::dialect::Who;
 use crate::bench::poller::{Poller, Ready};
@@ -36,7 +37,7 @@ impl<'a> Crowd<'a> {
             server,
             members: (0..size).map(|_| None).collect(),
             joining: HashMap::new(),
-            took: Histogram::new_with_bounds(1, LONGEST_NS, 3)?,
+            took: calls::times()?,
             poller: Poller::new()?,
             // What comes here is short, but for what a router may tell of itself.
             scratch: Scratch::small(),
@@ -206,8 +207,6 @@ fn not_for_members(number: usize) -> Failure {
     Failure::Check(format!("member {number} got a message, and none is for it"))
 }
 
-/// What took longer counts as this: ten minutes.
-const LONGEST_NS: u64 = 600_000_000_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Files that either process has open besides, and other connections.
 const OTHER_FILES: u64 = 256;

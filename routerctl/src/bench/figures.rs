@@ -38,9 +38,18 @@ impl Figures {
         if let Some(cpu_ns) = spent.cpu_ns {
             figures.add(CPU, cpu_ns as f64 / messages);
         }
+        figures.add(OWN_CPU, spent.own_ns as f64 / messages);
         figures.add(RATE, messages / spent.took.as_secs_f64());
         figures.add(MESSAGES, messages);
         figures
+    }
+
+    /// How much more the generator takes through the SDK than without.
+    pub fn add_sdk_ratio(&mut self, raw: &Self) {
+        if let (Some(sdk), Some(raw)) = (self.value(OWN_CPU), raw.value(OWN_CPU)) {
+            self.add(RAW_CPU, raw);
+            self.add(SDK_RATIO, sdk / raw);
+        }
     }
 
     /// One more.
@@ -92,6 +101,17 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 /// What a delivered message costs the server.
 pub const CPU: Figure =
     Figure { key: "cpu_ns_per_message", title: "CPU ns per message", unit: Unit::Tenths };
+/// What it costs the generator, both ends.
+pub const OWN_CPU: Figure =
+    Figure { key: "generator_cpu_ns_per_message", title: "generator CPU ns", unit: Unit::Tenths };
+/// The same without the SDK, in the same round,
+pub const RAW_CPU: Figure = Figure {
+    key: "raw_generator_cpu_ns_per_message",
+    title: "without the SDK",
+    unit: Unit::Tenths,
+};
+/// and how many times as much the SDK takes.
+pub const SDK_RATIO: Figure = Figure { key: "sdk_cpu_ratio", title: "ratio", unit: Unit::Tenths };
 /// How many are delivered.
 pub const RATE: Figure =
     Figure { key: "messages_per_second", title: "messages per second", unit: Unit::Rate };

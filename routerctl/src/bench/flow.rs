@@ -49,6 +49,11 @@ impl Flow {
         }
     }
 
+    /// One of a sender's messages has arrived; nobody is woken.
+    pub fn arrived_one(&self, sender: usize) {
+        self.arrived[sender].fetch_add(1, Ordering::SeqCst);
+    }
+
     /// How much of a sender's messages has arrived.
     pub fn arrived_of(&self, sender: usize) -> u64 {
         self.arrived[sender].load(Ordering::SeqCst)

@@ -7,6 +7,7 @@
 //!   each other;
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
 //!   `connection`, `poller`: the sockets;
+//! - `sdk`: floods and calls through the Rust SDK instead;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
 mod answering;
@@ -25,6 +26,7 @@ mod poller;
 mod progress;
 mod receiving;
 mod report;
+mod sdk;
 mod sending;
 mod server;
 mod traffic;

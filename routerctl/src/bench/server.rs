@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::connection::{Connection, eventually};
 use crate::bench::dialect::{Dialect, Nats, Switchboard, Who};
@@ -19,6 +20,7 @@ pub struct Server {
     name: String,
     address: SocketAddr,
     dialect: Arc<dyn Dialect>,
+    is_router: bool,
     pid: Option<u32>,
     child: Option<Child>,
 }
@@ -28,6 +30,7 @@ pub struct Server {
 pub struct Meter {
     pid: Option<u32>,
     cpu_ns: Option<u64>,
+    own_ns: u64,
     start: Instant,
 }
 
@@ -36,6 +39,8 @@ pub struct Meter {
 pub struct Spent {
     /// CPU time of all its threads, user and system; unknown without a process id.
     pub cpu_ns: Option<u64>,
+    /// CPU time of the generator.
+    pub own_ns: u64,
     pub took: Duration,
 }
 
@@ -59,7 +64,8 @@ impl Server {
         // From here on it is killed whatever happens.
         let (name, dialect) = (name.into(), Arc::new(Switchboard::new()));
         let address = SocketAddr::from(([0; 4], 0));
-        let mut server = Self { name, address, dialect, pid, child: Some(child) };
+        let is_router = true;
+        let mut server = Self { name, address, dialect, is_router, pid, child: Some(child) };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         // ready listen=127.0.0.1:34567 admin=127.0.0.1:34568
@@ -87,7 +93,8 @@ impl Server {
             .map_err(|error| cannot_start(&program, error.to_string()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let (name, pid) = ("nats-server".to_owned(), Some(child.id()));
-        let server = Self { name, address, dialect: Arc::new(Nats), pid, child: Some(child) };
+        let (dialect, is_router) = (Arc::new(Nats), false);
+        let server = Self { name, address, dialect, is_router, pid, child: Some(child) };
         eventually("nats-server does not answer", || Ok(TcpStream::connect(address).is_ok()))?;
         Ok(server)
     }
@@ -103,7 +110,8 @@ impl Server {
         let unknown = || Failure::Unreachable(format!("`{address}` has no address"));
         let found = found.into_iter().next().ok_or_else(unknown)?;
         let (name, dialect) = (format!("router at {address}"), Arc::new(Switchboard::new()));
-        let server = Self { name, address: found, dialect, pid, child: None };
+        let is_router = true;
+        let server = Self { name, address: found, dialect, is_router, pid, child: None };
         if server.cpu_ns().is_err() {
             let what = format!("--pid: there is no process {}", pid.unwrap_or_default());
             return Err(Failure::Usage(what).into());
@@ -119,6 +127,18 @@ impl Server {
     /// How it is spoken to.
     pub fn dialect(&self) -> &dyn Dialect {
         &*self.dialect
+    }
+
+    /// Where it listens, for nodes of the SDK.
+    ///
+    /// # Errors
+    /// If it is no router.
+    pub fn router_address(&self) -> Result<String> {
+        if !self.is_router {
+            let what = format!("--sdk: {} is no router", self.name);
+            return Err(Failure::Usage(what).into());
+        }
+        Ok(self.address.to_string())
     }
 
     /// A connection that may send or receive.
@@ -166,15 +186,22 @@ impl Drop for Server {
 
 impl Meter {
     pub fn start(server: &Server) -> Result<Self> {
-        Ok(Self { pid: server.pid, cpu_ns: server.cpu_ns()?, start: Instant::now() })
+        let (pid, cpu_ns) = (server.pid, server.cpu_ns()?);
+        Ok(Self { pid, cpu_ns, own_ns: own_cpu_ns(), start: Instant::now() })
     }
 
     pub fn stop(self) -> Result<Spent> {
         let took = self.start.elapsed();
         let now = self.pid.map(cpu_ns).transpose()?;
         let cpu_ns = now.zip(self.cpu_ns).map(|(now, then)| now - then);
-        Ok(Spent { cpu_ns, took })
+        Ok(Spent { cpu_ns, own_ns: own_cpu_ns() - self.own_ns, took })
     }
+}
+
+/// The CPU time of this process, of threads that have ended as well.
+fn own_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The CPU time of all threads of a process, user and system.

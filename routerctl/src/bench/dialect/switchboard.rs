@@ -27,13 +27,24 @@ impl Switchboard {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { incarnation: since.as_micros() as u64 }
     }
+
+    /// Under which id somebody registers.
+    pub fn id(who: Who) -> ServiceId {
+        let (class, number) = match who {
+            Who::Sender(number) => (SENDERS, number),
+            Who::Receiver(number) => (RECEIVERS, number),
+            Who::Member(number) => (MEMBERS, number),
+        };
+        let instance = Instance::new(number as u32 + 1).unwrap_or(Instance::MAX);
+        ServiceId::new(class, instance)
+    }
 }
 
 impl Dialect for Switchboard {
     fn hello(&self, who: Who, out: &mut Vec<u8>) {
         let hello = Hello {
             version: VERSION,
-            services: vec![Service::of(id(who))],
+            services: vec![Service::of(Self::id(who))],
             incarnation: self.incarnation,
             heartbeat_ms: HEARTBEAT_MS,
             ..Hello::default()
@@ -42,18 +53,18 @@ impl Dialect for Switchboard {
     }
 
     fn encode(&self, from: Who, to: To, length: usize, out: &mut Vec<u8>) -> Result<Encoded> {
-        let direct = |receiver| Header::direct(id(from), id(Who::Receiver(receiver)));
+        let direct = |receiver| Header::direct(Self::id(from), Self::id(Who::Receiver(receiver)));
         let header = match to {
             To::One(receiver) => direct(receiver),
             To::Ask(receiver) => Header { flags: Flags::CALL, ..direct(receiver) },
-            To::All => Header::to_class(id(from), Mode::Broadcast, RECEIVERS),
+            To::All => Header::to_class(Self::id(from), Mode::Broadcast, RECEIVERS),
             // It costs nothing to ask for a report of what is not delivered, and tells why nothing comes.
             To::Key(key) => {
-                let header = Header::to_class(id(from), Mode::Hash, RECEIVERS);
+                let header = Header::to_class(Self::id(from), Mode::Hash, RECEIVERS);
                 Header { key, flags: Flags::REPORT, ..header }
             }
             To::Master => {
-                let header = Header::to_class(id(from), Mode::Master, RECEIVERS);
+                let header = Header::to_class(Self::id(from), Mode::Master, RECEIVERS);
                 Header { flags: Flags::REPORT, ..header }
             }
         };
@@ -71,7 +82,7 @@ impl Dialect for Switchboard {
         let call = fixed.and_then(|fixed| Header::read(&fixed, message.whole));
         let call = call.filter(|call| call.flags.contains(Flags::CALL)).ok_or_else(nobody)?;
         let caller = ServiceId::from_raw(call.source).map_err(|_| nobody())?;
-        let direct = Header::direct(id(from), caller);
+        let direct = Header::direct(Self::id(from), caller);
         Header { flags: Flags::REPLY, call_id: call.call_id, ..direct }
             .write(message.payload.len(), out);
         out.extend_from_slice(message.payload);
@@ -155,16 +166,6 @@ fn control(message: &Control, found: &mut Found) -> Result<()> {
         _ => {}
     }
     Ok(())
-}
-
-fn id(who: Who) -> ServiceId {
-    let (class, number) = match who {
-        Who::Sender(number) => (SENDERS, number),
-        Who::Receiver(number) => (RECEIVERS, number),
-        Who::Member(number) => (MEMBERS, number),
-    };
-    let instance = Instance::new(number as u32 + 1).unwrap_or(Instance::MAX);
-    ServiceId::new(class, instance)
 }
 
 const SENDERS: Class = Class::of(251);

@@ -7,6 +7,7 @@ use clap::{Args, value_parser};
 use super::{LONGEST, Setting, Workload, one_way};
 use crate::bench::Pace;
 use crate::bench::figures::Figures;
+use crate::bench::sdk;
 use crate::bench::traffic::{Contents, Route, Shape};
 
 // A doc comment would be its help.
@@ -24,6 +25,10 @@ pub struct Flood {
     /// How long a payload is, in bytes
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
     payload: u32,
+    /// Through nodes of the Rust SDK; each round is then run without it as well, to compare the generator's own
+    /// CPU time
+    #[arg(long)]
+    sdk: bool,
     #[command(flatten)]
     pace: Pace,
 }
@@ -40,7 +45,14 @@ impl Workload for Flood {
     }
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
-        one_way(setting, &self.shape())
+        let shape = self.shape();
+        if !self.sdk {
+            return one_way(setting, &shape);
+        }
+        let delivered = sdk::flood(setting, &shape)?;
+        let mut figures = Figures::of_messages(delivered.messages, delivered.spent);
+        figures.add_sdk_ratio(&one_way(setting, &shape)?);
+        Ok(figures)
     }
 }
 

@@ -5,9 +5,10 @@ use anyhow::Result;
 use clap::{Args, value_parser};
 
 use super::{LONGEST, Setting, Workload};
-use crate::bench::calls::{Calls, Shape};
+use crate::bench::calls::{Answered, Calls, Shape};
 use crate::bench::figures::{self, Figures};
 use crate::bench::flow::Flow;
+use crate::bench::sdk;
 
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +28,10 @@ pub struct Request {
     /// How long a payload is, in bytes, there and back
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
     payload: u32,
+    /// Through nodes of the Rust SDK; each round is then run without it as well, to compare the generator's own
+    /// CPU time
+    #[arg(long)]
+    sdk: bool,
 }
 
 // A doc comment would be its help.
@@ -38,6 +43,10 @@ pub struct PingPong {
     /// How long a payload is, in bytes, there and back
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
     payload: u32,
+    /// Through nodes of the Rust SDK; each round is then run without it as well, to compare the generator's own
+    /// CPU time
+    #[arg(long)]
+    sdk: bool,
 }
 
 impl Workload for Request {
@@ -55,7 +64,7 @@ impl Workload for Request {
     }
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
-        round(setting, &self.shape())
+        round(setting, &self.shape(), self.sdk)
     }
 }
 
@@ -84,21 +93,34 @@ impl Workload for PingPong {
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
         let payload = self.payload as usize;
         let each = self.messages;
-        round(setting, &Shape { first: 0, askers: 1, answerers: 1, payload, outstanding: 1, each })
+        round(
+            setting,
+            &Shape { first: 0, askers: 1, answerers: 1, payload, outstanding: 1, each },
+            self.sdk,
+        )
     }
 }
 
-fn round(setting: &Setting<'_>, shape: &Shape) -> Result<Figures> {
+fn round(setting: &Setting<'_>, shape: &Shape, through_sdk: bool) -> Result<Figures> {
     let flow = Flow::new(shape.askers)?;
-    let answered = Calls::connect(setting, shape)?.run(&flow)?;
+    if !through_sdk {
+        return Ok(figures(&Calls::connect(setting, shape)?.run(&flow)?));
+    }
+    let mut answered = figures(&sdk::calls(setting, shape)?);
+    answered.add_sdk_ratio(&figures(&Calls::connect(setting, shape)?.run(&flow)?));
+    Ok(answered)
+}
+
+fn figures(answered: &Answered) -> Figures {
     let mut figures = Figures::default();
     let calls = answered.took.len() as f64;
     if let Some(cpu_ns) = answered.spent.cpu_ns {
         // A call is two messages, there and back.
         figures.add(figures::CPU, cpu_ns as f64 / calls / 2.0);
     }
+    figures.add(figures::OWN_CPU, answered.spent.own_ns as f64 / calls / 2.0);
     figures.add(figures::CALLS_RATE, calls / answered.spent.took.as_secs_f64());
     figures.add_latency(figures::LATENCY, &answered.took);
     figures.add(figures::CALLS, calls);
-    Ok(figures)
+    figures
 }
