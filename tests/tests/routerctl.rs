@@ -203,6 +203,19 @@ fn floods_and_calls_go_through_the_sdk_too() {
 }
 
 #[test]
+fn a_flood_goes_on_when_one_of_its_receivers_stops_reading() {
+    for policy in ["pause", "drop-new", "disconnect"] {
+        let args = ["isolation", "--policy", policy, "--seconds", "1", "--rounds", "1"];
+        let json = well(&args);
+        // How much of it is a figure, and no promise on a machine with other things to do.
+        assert!(figure(&json, "kept_percent") > 20.0, "{policy}: {json}");
+        assert!(figure(&json, "messages_per_second") > 1000.0, "{policy}: {json}");
+        let grown = figure(&json, "grown_mib");
+        assert!((0.0..64.0).contains(&grown), "{policy}: {grown}");
+    }
+}
+
+#[test]
 fn another_router_does_the_same_in_turn_and_is_compared() {
     let other = binary::router().display().to_string();
     let args = ["flood", "--messages", "4000", "--rounds", "3", "--beside", &other];
@@ -472,8 +485,12 @@ fn a_server_that_cannot_be_reached_or_started_is_exit_code_3() {
 
 #[test]
 fn a_mistake_in_the_options_is_exit_code_2() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["nothing"], "error: unrecognized subcommand 'nothing'"),
+        (
+            &["isolation", "--router-config", "router.yaml"],
+            "routerctl: --router-config: isolation writes the configuration itself",
+        ),
         (
             &["idle", "--connections", "8000000"],
             "routerctl: 8000000 connections take 8000256 open files, here and in the router, and the limit is LIMIT: \

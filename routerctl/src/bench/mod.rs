@@ -39,7 +39,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
 use workload::{
-    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Master, Mixed, PingPong, Request,
+    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
+    Request,
 };
 
 /// Puts load on a router and prints what a message costs it.
@@ -70,6 +71,8 @@ enum Work {
     Connect(Of<Connect>),
     /// How long a call takes alone, and beside a flood
     Fairness(Of<Fairness>),
+    /// What is left of a flood when one of its receivers stops reading
+    Isolation(Of<Isolation>),
     /// Connections leave and come back all the time beside a flood
     Churn(Of<Churn>),
     /// Every message goes to all receivers
@@ -148,6 +151,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Work::Idle(of) => contest::run(&of.common, &of.workload),
         Work::Connect(of) => contest::run(&of.common, &of.workload),
         Work::Fairness(of) => contest::run(&of.common, &of.workload),
+        Work::Isolation(of) => contest::run(&of.common, &of.workload),
         Work::Churn(of) => contest::run(&of.common, &of.workload),
         Work::Broadcast(of) => contest::run(&of.common, &of.workload),
         Work::Hash(of) => contest::run(&of.common, &of.workload),

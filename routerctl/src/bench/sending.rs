@@ -22,6 +22,8 @@ pub struct Sender {
     pub window: u64,
     /// How often each message arrives.
     pub copies: u64,
+    /// The last of every so many messages goes where nobody counts what arrives.
+    pub uncounted: Option<u64>,
     sent: u64,
     /// What is numbered and not written.
     pending: Range<usize>,
@@ -42,8 +44,13 @@ enum Turn {
 
 impl Sender {
     pub fn new(connection: Connection, block: Block, goal: u64, window: u64, copies: u64) -> Self {
-        let (sent, pending, blocked, done) = (0, 0..0, false, false);
-        Self { connection, block, goal, window, copies, sent, pending, blocked, done }
+        let (sent, pending, blocked, done, uncounted) = (0, 0..0, false, false, None);
+        Self { connection, block, goal, window, copies, uncounted, sent, pending, blocked, done }
+    }
+
+    /// How many of the messages that were sent will be counted.
+    fn counted(&self) -> u64 {
+        self.sent - self.uncounted.map_or(0, |every| self.sent / every)
     }
 
     fn turn(&mut self, number: usize, flow: &Flow) -> Result<Turn> {
@@ -56,12 +63,12 @@ impl Sender {
             if self.sent == self.goal || flow.is_stopped() {
                 if !self.done {
                     self.done = true;
-                    flow.done(number, self.sent);
+                    flow.done(number, self.counted());
                 }
                 return Ok(Turn::Done);
             }
             let count = self.block.left(self.sent).min(self.goal - self.sent);
-            let on_their_way = self.sent - flow.arrived_of(number) / self.copies;
+            let on_their_way = self.counted() - flow.arrived_of(number) / self.copies;
             if on_their_way + count.min(self.window) > self.window {
                 return Ok(Turn::Window);
             }
