@@ -32,6 +32,15 @@ pub fn cluster() -> &'static Path {
     PATH.get_or_init(|| build("cluster", "cluster"))
 }
 
+/// The path of `routerctl`, likewise.
+///
+/// # Panics
+/// If it can't be built.
+pub fn routerctl() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| build("switchboard-routerctl", "routerctl"))
+}
+
 /// Cargo's target directory, in which the tests were built.
 ///
 /// # Panics

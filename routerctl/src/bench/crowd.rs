@@ -1,0 +1,212 @@
+//! Many connections that do little: they join, stay, and leave. One thread has as many joining at a time as
+//! it is told; whoever has joined is kept as a bare socket, so that a million of them fit.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::bench::calls;
+use crate::bench::connection::{Connection, Scratch};
+use crate::bench::dialect::Who;
+use crate::bench::poller::{Poller, Ready};
+use crate::bench::sending::PING;
+use crate::bench::server::Server;
+use crate::failure::Failure;
+
+/// Connections by number.
+pub struct Crowd<'a> {
+    server: &'a Server,
+    members: Vec<Option<TcpStream>>,
+    joining: HashMap<usize, (Connection, Instant)>,
+    took: Histogram<u64>,
+    poller: Poller,
+    scratch: Scratch,
+    patience: Duration,
+    /// Who is pinged next, and when all have last been.
+    next: usize,
+    swept: Instant,
+}
+
+impl<'a> Crowd<'a> {
+    pub fn new(server: &'a Server, size: usize, patience: Duration) -> Result<Self> {
+        Ok(Self {
+            server,
+            members: (0..size).map(|_| None).collect(),
+            joining: HashMap::new(),
+            took: calls::times()?,
+            poller: Poller::new()?,
+            // What comes here is short, but for what a router may tell of itself.
+            scratch: Scratch::small(),
+            patience,
+            next: 0,
+            swept: Instant::now(),
+        })
+    }
+
+    /// Begins to connect and to register.
+    pub fn join(&mut self, number: usize) -> Result<()> {
+        let connection = self.server.begin(Who::Member(number), number)?;
+        self.poller.add(&connection, number)?;
+        self.joining.insert(number, (connection, Instant::now()));
+        Ok(())
+    }
+
+    /// How many are on their way in.
+    pub fn joining(&self) -> usize {
+        self.joining.len()
+    }
+
+    /// Waits a little; answers how many have come in meanwhile.
+    pub fn welcome(&mut self, timeout: Duration) -> Result<usize> {
+        let mut joined = 0;
+        let ready: Vec<Ready> = self.poller.wait(timeout)?.collect();
+        for ready in ready {
+            let Some((connection, _)) = self.joining.get_mut(&ready.token) else { continue };
+            if ready.writable {
+                connection.flush()?;
+            }
+            if ready.readable {
+                connection.read(&mut self.scratch, |_, _| Err(not_for_members(ready.token)))?;
+            }
+            if connection.answers() > 0
+                && let Some((connection, begun)) = self.joining.remove(&ready.token)
+            {
+                self.poller.remove(&connection)?;
+                self.members[ready.token] = Some(connection.into_stream());
+                self.took.saturating_record(begun.elapsed().as_nanos() as u64);
+                joined += 1;
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Has everybody join, so many at a time, and tells `each` how many have come in.
+    pub fn gather(&mut self, at_a_time: usize, mut each: impl FnMut(usize)) -> Result<()> {
+        let (mut begun, mut joined) = (0, 0);
+        let mut heard = Instant::now();
+        while joined < self.members.len() {
+            while begun < self.members.len() && self.joining.len() < at_a_time {
+                self.join(begun)?;
+                begun += 1;
+            }
+            let came = self.welcome(LOOK_AGAIN)?;
+            joined += came;
+            each(came);
+            self.keep_alive()?;
+            if came > 0 {
+                heard = Instant::now();
+            } else if heard.elapsed() > self.patience {
+                let (all, patience) = (self.members.len(), self.patience);
+                let what = format!("{joined} of {all} have joined, then nobody for {patience:?}");
+                return Err(Failure::Check(what).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// How long joining took, from connecting to the answer, in nanoseconds.
+    pub fn took(&self) -> &Histogram<u64> {
+        &self.took
+    }
+
+    /// Takes the times anew from now on.
+    pub fn forget_times(&mut self) {
+        self.took.reset();
+    }
+
+    /// Closes a connection, if it has joined.
+    pub fn leave(&mut self, number: usize) -> bool {
+        self.members[number].take().is_some()
+    }
+
+    /// Pings those whose turn it is: everybody once in a while, evenly spread. Who holds connections for long
+    /// calls this often.
+    pub fn keep_alive(&mut self) -> Result<()> {
+        let part = self.swept.elapsed().as_secs_f64() / PING.as_secs_f64();
+        let due = ((self.members.len() as f64 * part) as usize).min(self.members.len());
+        while self.next < due {
+            self.visit(self.next, |connection, scratch| {
+                // The answer to the last one.
+                connection.read(scratch, |_, _| Err(not_for_members(0)))?;
+                connection.ping()
+            })?;
+            self.next += 1;
+        }
+        if self.next == self.members.len() && part >= 1.0 {
+            (self.next, self.swept) = (0, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that everybody who has joined is still there: all ping, and all have to be answered.
+    pub fn expect_alive(&mut self) -> Result<()> {
+        for number in 0..self.members.len() {
+            self.visit(number, |connection, scratch| {
+                connection.read(scratch, |_, _| Err(not_for_members(number)))?;
+                connection.ping()
+            })?;
+        }
+        let deadline = Instant::now() + self.patience;
+        for number in 0..self.members.len() {
+            self.visit(number, |connection, scratch| {
+                while connection.answers() == 0 {
+                    connection.read(scratch, |_, _| Err(not_for_members(number)))?;
+                    if Instant::now() > deadline {
+                        let what = format!("member {number} was not answered any more");
+                        return Err(Failure::Check(what).into());
+                    }
+                    std::thread::yield_now();
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Connection, &mut Scratch) -> Result<()>,
+    ) -> Result<()> {
+        let Some(stream) = self.members[number].take() else { return Ok(()) };
+        let mut connection = self.server.resume(stream, Who::Member(number));
+        act(&mut connection, &mut self.scratch)?;
+        self.members[number] = Some(connection.into_stream());
+        Ok(())
+    }
+}
+
+/// Makes room for so many open files.
+///
+/// # Errors
+/// If the process may not have as many.
+pub fn allow_open_files(connections: usize) -> Result<()> {
+    let needed = connections as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if limit.maximum.is_none_or(|maximum| maximum >= needed) {
+        // The router that is started inherits it.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })?;
+        return Ok(());
+    }
+    let maximum = limit.maximum.unwrap_or_default();
+    Err(Failure::Usage(format!(
+        "{connections} connections take {needed} open files, here and in the router, and the limit is {maximum}: \
+         raise it in this shell, as root: ulimit -n {needed}"
+    ))
+    .into())
+}
+
+fn not_for_members(number: usize) -> Failure {
+    Failure::Check(format!("member {number} got a message, and none is for it"))
+}
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Files that either process has open besides, and other connections.
+const OTHER_FILES: u64 = 256;

@@ -1,0 +1,182 @@
+//! `routerctl bench`: load on the raw protocol, and what it costs the router.
+//!
+//! - `workload`: the kinds of work; `contest`: their rounds; `server`: who takes part; `dialect`: how each is
+//!   spoken to;
+//! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
+//! - `traffic`, `sending`, `receiving`: messages one way, and the two threads for it; `flow`: what these know of
+//!   each other;
+//!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
+//!   `connection`, `poller`: the sockets;
+//! - `sdk`: floods and calls through the Rust SDK instead;
+//! - `figures`, `report`, `progress`: what is measured, and what people see of it.
+
+mod answering;
+mod asking;
+mod blocks;
+mod calls;
+mod check;
+mod connection;
+mod contest;
+mod crowd;
+mod dialect;
+mod figures;
+mod flow;
+mod plan;
+mod poller;
+mod progress;
+mod receiving;
+mod report;
+mod sdk;
+mod sending;
+mod server;
+mod traffic;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, value_parser};
+
+use workload::{
+    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
+    Request,
+};
+
+/// Puts load on a router and prints what a message costs it.
+///
+/// The generator speaks the raw protocol: it encodes messages in blocks before it begins, so it is cheap
+/// itself and may share the machine with the router. Every message has a number, and its receiver checks
+/// order, all of the content, and in the end that nothing is missing and nothing came twice. Anything wrong
+/// ends the run with exit code 1 and says which message of which sender it was.
+///
+/// Unless told otherwise it starts the `router` that lies beside this program on a free port, with default
+/// settings, and kills it at the end. The first round warms up and does not count. With --beside, other
+/// servers do the same work in turn; compare them by the ratio, which is the median of the rounds' ratios,
+/// and not by figures of two runs.
+#[derive(Debug, Clone, Args)]
+#[command(disable_help_subcommand = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    work: Work,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Work {
+    /// Senders write as fast as they may, message i to receiver i modulo their number
+    Flood(Of<Flood>),
+    /// Connections that register and then only ping: what each costs in memory
+    Idle(Of<Idle>),
+    /// How many connections a second connect and register
+    Connect(Of<Connect>),
+    /// How long a call takes alone, and beside a flood
+    Fairness(Of<Fairness>),
+    /// What is left of a flood when one of its receivers stops reading
+    Isolation(Of<Isolation>),
+    /// Connections leave and come back all the time beside a flood
+    Churn(Of<Churn>),
+    /// Every message goes to all receivers
+    Broadcast(Of<Broadcast>),
+    /// Every message has a key, and all of a key have to come to the same receiver
+    Hash(Of<Hash>),
+    /// Every message is for the master of the receivers
+    Master(Of<Master>),
+    /// A flood of short and long messages
+    Mixed(Of<Mixed>),
+    /// Clients keep calls open, and the time until each answer is taken
+    Request(Of<Request>),
+    /// One call at a time: how long a message takes there and back
+    PingPong(Of<PingPong>),
+}
+
+// A workload with its own options and those of all. A doc comment would be its help.
+#[derive(Debug, Clone, Args)]
+struct Of<W: Args> {
+    #[command(flatten)]
+    workload: W,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The options of all workloads.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server and report")]
+pub struct Common {
+    /// The router to start [default: the one beside this program]
+    #[arg(long, value_name = "PATH", conflicts_with = "connect")]
+    router: Option<PathBuf>,
+    /// The configuration file of routers that are started [default: none]
+    #[arg(long, value_name = "FILE", conflicts_with = "connect")]
+    router_config: Option<PathBuf>,
+    /// Use a router that runs already. The generator registers as classes 251 and up
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<String>,
+    /// The process id of that router, if it runs on this machine, to tell its CPU time and memory
+    #[arg(long, requires = "connect", conflicts_with = "router", value_parser = value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+    /// Another server that does the same in turn: the path of a router, such as that of an earlier commit,
+    /// or the word nats-server. May be repeated
+    #[arg(long, value_name = "SERVER")]
+    beside: Vec<PathBuf>,
+    /// How many rounds count
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=100_000))]
+    rounds: u32,
+    /// How many seconds nothing may come before what is missing counts as lost
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600))]
+    patience: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show no progress on standard error
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// How fast senders go.
+#[derive(Debug, Clone, Args)]
+pub struct Pace {
+    /// How many bytes of a sender's messages may be on their way, the same for every server; 0 leaves it to
+    /// the sockets
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    window: u64,
+    /// How many bytes a sender writes at a time
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = value_parser!(u32).range(1..=64 << 20))]
+    block: u32,
+}
+
+/// Runs the command.
+pub fn run(bench: &Bench) -> Result<()> {
+    match &bench.work {
+        Work::Flood(of) => contest::run(&of.common, &of.workload),
+        Work::Idle(of) => contest::run(&of.common, &of.workload),
+        Work::Connect(of) => contest::run(&of.common, &of.workload),
+        Work::Fairness(of) => contest::run(&of.common, &of.workload),
+        Work::Isolation(of) => contest::run(&of.common, &of.workload),
+        Work::Churn(of) => contest::run(&of.common, &of.workload),
+        Work::Broadcast(of) => contest::run(&of.common, &of.workload),
+        Work::Hash(of) => contest::run(&of.common, &of.workload),
+        Work::Master(of) => contest::run(&of.common, &of.workload),
+        Work::Mixed(of) => contest::run(&of.common, &of.workload),
+        Work::Request(of) => contest::run(&of.common, &of.workload),
+        Work::PingPong(of) => contest::run(&of.common, &of.workload),
+    }
+}
+
+impl Common {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience.into())
+    }
+}
+
+impl Pace {
+    /// The size of a block: at most half of the window, so that one is written while the last one arrives.
+    fn block(&self) -> usize {
+        let half = if self.window == 0 { u64::MAX } else { self.window / 2 };
+        u64::from(self.block).min(half).max(1) as usize
+    }
+
+    /// How many messages of this size may be on their way.
+    fn window(&self, message_bytes: u64) -> u64 {
+        if self.window == 0 { u64::MAX / 4 } else { (self.window / message_bytes).max(1) }
+    }
+}

@@ -1,0 +1,60 @@
+//! Broadcast: every message goes to all receivers, and every copy is a delivered message.
+
+use anyhow::Result;
+use clap::{Args, value_parser};
+
+use super::{LONGEST, Setting, Workload, one_way};
+use crate::bench::Pace;
+use crate::bench::figures::Figures;
+use crate::bench::traffic::{Contents, Route, Shape};
+
+// A doc comment would be its help.
+#[derive(Debug, Clone, Args)]
+pub struct Broadcast {
+    /// How many senders
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
+    senders: u16,
+    /// How many receivers
+    #[arg(long, default_value_t = 32, value_parser = value_parser!(u16).range(1..))]
+    receivers: u16,
+    /// How many broadcasts, all senders together
+    #[arg(long, default_value_t = 200_000, value_parser = value_parser!(u64).range(1..))]
+    messages: u64,
+    /// How long a payload is, in bytes
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
+    payload: u32,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+impl Workload for Broadcast {
+    fn name(&self) -> &'static str {
+        "broadcast"
+    }
+
+    fn describe(&self) -> String {
+        let Self { senders, receivers, payload, .. } = self;
+        let messages = self.shape().each * u64::from(self.senders);
+        format!(
+            "{senders} senders, {receivers} receivers, {messages} broadcasts of {payload} bytes, every copy \
+             counted"
+        )
+    }
+
+    fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
+        one_way(setting, &self.shape())
+    }
+}
+
+impl Broadcast {
+    fn shape(&self) -> Shape<'_> {
+        Shape {
+            senders: self.senders.into(),
+            receivers: self.receivers.into(),
+            route: Route::All,
+            contents: Contents::Uniform(self.payload as usize),
+            each: (self.messages / u64::from(self.senders)).max(1),
+            pace: &self.pace,
+        }
+    }
+}

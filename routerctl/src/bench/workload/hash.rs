@@ -1,0 +1,63 @@
+//! Hash: every message has a key, and the server finds its receiver; all messages of a key have to come to
+//! the same one.
+
+use anyhow::Result;
+use clap::{Args, value_parser};
+
+use super::{LONGEST, Setting, Workload, one_way};
+use crate::bench::Pace;
+use crate::bench::figures::Figures;
+use crate::bench::traffic::{Contents, Route, Shape};
+
+// A doc comment would be its help.
+#[derive(Debug, Clone, Args)]
+pub struct Hash {
+    /// How many senders
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u16).range(1..))]
+    senders: u16,
+    /// How many receivers
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u16).range(1..))]
+    receivers: u16,
+    /// How many keys; message i of a sender has key i modulo this
+    #[arg(long, default_value_t = 1024, value_parser = value_parser!(u16).range(1..))]
+    keys: u16,
+    /// How many messages, all senders together
+    #[arg(long, default_value_t = 5_000_000, value_parser = value_parser!(u64).range(1..))]
+    messages: u64,
+    /// How long a payload is, in bytes
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
+    payload: u32,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+impl Workload for Hash {
+    fn name(&self) -> &'static str {
+        "hash"
+    }
+
+    fn describe(&self) -> String {
+        let Self { senders, receivers, keys, payload, .. } = self;
+        let messages = self.shape().each * u64::from(self.senders);
+        format!(
+            "{senders} senders, {receivers} receivers, {keys} keys, {messages} messages of {payload} bytes"
+        )
+    }
+
+    fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
+        one_way(setting, &self.shape())
+    }
+}
+
+impl Hash {
+    fn shape(&self) -> Shape<'_> {
+        Shape {
+            senders: self.senders.into(),
+            receivers: self.receivers.into(),
+            route: Route::Keys(self.keys.into()),
+            contents: Contents::Uniform(self.payload as usize),
+            each: (self.messages / u64::from(self.senders)).max(1),
+            pace: &self.pace,
+        }
+    }
+}
