@@ -193,7 +193,8 @@ fn floods_and_calls_go_through_the_sdk_too() {
     let json = well(&["flood", "--sdk", "--messages", "8000", "--rounds", "1"]);
     assert_eq!(figure(&json, "messages"), 8000.0);
     assert!(figure(&json, "sdk_cpu_ratio") > 0.0, "{json}");
-    let window = ["flood", "--sdk", "--window", "2000", "--senders", "1", "--receivers", "3"];
+    let window =
+        ["flood", "--sdk", "senders", "--window", "2000", "--senders", "1", "--receivers", "3"];
     let json = well(&[&window[..], &["--messages", "3000", "--rounds", "1"]].concat());
     assert_eq!(figure(&json, "messages"), 3000.0);
     let json = well(&["request", "--sdk", "--messages", "4000", "--rounds", "1"]);
