@@ -1,8 +1,8 @@
 //! Isolation: a flood goes on while one of its receivers stops reading, under each policy for mailboxes that
 //! are full. What the others get is compared with before, and so is the router's memory.
 //!
-//! The first half of the senders talks to all receivers, the other half never to the one that stops. Under
-//! `pause` the former are held up, so the latter are compared; under the other policies everybody is.
+//! All senders talk to all receivers, and what the others get is compared. Under `pause` those senders are
+//! held up, as they have to be; so half of them never talk to the one that stops, and only these are compared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ pub struct Isolation {
     /// What the router does with a mailbox that is full; the configuration is written accordingly
     #[arg(long, value_enum, default_value_t = Policy::Pause)]
     policy: Policy,
-    /// How many senders; the second half of them never talks to the receiver that stops
+    /// How many senders; with pause half of them never talk to the receiver that stops, and are compared
     #[arg(long, default_value_t = 4, value_parser = value_parser!(u16).range(2..))]
     senders: u16,
     /// How many receivers; the last of them stops
@@ -124,7 +124,8 @@ impl Workload for Isolation {
 impl Isolation {
     /// How many senders talk to all receivers.
     fn talkers(&self) -> usize {
-        usize::from(self.senders) / 2
+        let senders = usize::from(self.senders);
+        if self.policy == Policy::Pause { senders / 2 } else { senders }
     }
 
     /// Among how many receivers a sender's messages take turns.
@@ -143,7 +144,7 @@ impl Isolation {
         let connection = setting.server.join(who)?;
         let mut sender = Sender::new(connection, block, UNTIL_STOPPED, window, 1);
         // What the slow one has or has not got is no reason to wait.
-        sender.uncounted = (number < self.talkers()).then_some(turns);
+        sender.aside = (number < self.talkers()).then_some(turns);
         Ok(sender)
     }
 
@@ -190,10 +191,13 @@ fn read_until(
     while !stopped.load(Ordering::SeqCst) && !flow.is_over() {
         if poller.wait(TICK)?.count() > 0 {
             slow.read(&mut scratch, |message, _| {
-                check.arrival(number, message.payload).map(|_| ())
+                flow.arrived_aside(check.arrival(number, message.payload)?);
+                Ok(())
             })?;
         }
     }
+    // ORDER: as long as it reads, senders wait for it, so that nothing of what it reads is dropped.
+    flow.lose_aside();
     while !flow.is_stopped() && !flow.is_over() {
         thread::sleep(TICK);
     }
