@@ -23,6 +23,9 @@ pub struct Churn {
     /// How many connections take turns at that
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// How many more connections stay meanwhile, registered and idle
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=8_000_000))]
+    idle: u32,
     /// How many seconds the flood goes alone, and then again beside the churn
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=86_400))]
     seconds: u32,
@@ -45,16 +48,24 @@ impl Workload for Churn {
     }
 
     fn describe(&self) -> String {
-        let Self { rate, connections, seconds, senders, receivers, payload, .. } = self;
-        format!(
+        let Self { rate, connections, seconds, senders, receivers, payload, idle, .. } = self;
+        let mut text = format!(
             "{rate} of {connections} connections reconnect each second, for {seconds} s, beside a flood of {payload} \
              bytes from {senders} senders to {receivers} receivers"
-        )
+        );
+        if *idle > 0 {
+            text += &format!(", while {idle} more stay idle");
+        }
+        text
     }
 
     fn check(&self) -> Result<()> {
         let others = usize::from(self.senders) + usize::from(self.receivers);
-        allow_open_files(self.connections as usize + others)
+        allow_open_files(self.members() + others)
+    }
+
+    fn wants_fresh_servers(&self) -> bool {
+        self.idle > 0
     }
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
@@ -66,8 +77,12 @@ impl Workload for Churn {
             each: UNTIL_STOPPED,
             pace: &self.pace,
         };
-        let mut crowd = Crowd::new(setting.server, self.connections as usize, setting.patience)?;
-        crowd.gather(AT_A_TIME, |_| {})?;
+        let memory = setting.server.memory()?;
+        let gathering = Instant::now();
+        let mut crowd = Crowd::new(setting.server, self.members(), setting.patience)?;
+        crowd.gather(AT_A_TIME, |came| setting.progress.add(came as u64))?;
+        let join_rate = self.members() as f64 / gathering.elapsed().as_secs_f64();
+        let grown = memory.zip(setting.server.memory()?);
         let (delivered, mut figures) = beside(setting, &flood, |flow| {
             let calm = self.wait(flow)?;
             let start = Instant::now();
@@ -83,11 +98,22 @@ impl Workload for Churn {
         })?;
         crowd.expect_alive()?;
         figures.add(figures::MESSAGES, delivered.messages as f64);
+        figures.add(figures::CONNECTIONS, self.members() as f64);
+        figures.add(figures::JOIN_RATE, join_rate);
+        if let Some((before, after)) = grown {
+            let each = after.saturating_sub(before) as f64 / self.members() as f64;
+            figures.add(figures::MEMORY, each);
+        }
         Ok(figures)
     }
 }
 
 impl Churn {
+    /// All but those of the flood. The first of them take turns.
+    fn members(&self) -> usize {
+        self.connections as usize + self.idle as usize
+    }
+
     /// How many messages a second arrive while nothing else happens.
     fn wait(&self, flow: &Flow) -> Result<f64> {
         let (start, before) = (Instant::now(), flow.arrived_in_all());
