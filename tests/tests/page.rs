@@ -145,7 +145,8 @@ fn hostile_names_stay_text() {
 fn a_token_is_asked_for_once() {
     let scratch = Scratch::new();
     let token = scratch.write("token", "correct-horse-battery-staple");
-    let yaml = format!("admin_token: {{file: '{}'}}\nclasses: {{svc: {{id: 5}}}}\n", token.display());
+    let yaml =
+        format!("admin_token: {{file: '{}'}}\nclasses: {{svc: {{id: 5}}}}\n", token.display());
     let router = RouterProcess::with(&yaml);
     let mut nodes = vec![router.join(&["5.1"])];
     browser::run("door.py", &address(&router), |word| match word {
