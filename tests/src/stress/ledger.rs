@@ -27,9 +27,11 @@ pub struct Life {
     pub cut_off: bool,
     /// In the order in which they were sent.
     pub sent: Vec<Sent>,
-    /// How much each life had sent when this one was let in, unless it is the first of its id. What was sent
-    /// before may have waited for the life before it, and was picked anew.
-    behind: Vec<u32>,
+    /// It is not the first of its id: what waits for the one before is picked anew, while what is sent now
+    /// goes to others at once.
+    follows: bool,
+    /// How much each life had sent when this one was let in.
+    welcome: Option<Vec<u32>>,
     /// The last that came, by the life that sent it and the lane.
     last: AHashMap<(usize, Lane), u32>,
 }
@@ -54,8 +56,8 @@ enum Lane {
     All,
     /// Those that nobody else takes when their receiver leaves.
     Fixed,
-    /// Those for a master who keeps its office for as long as it lives: all of a reign come behind all of
-    /// the one before.
+    /// Those for a master who keeps its office for as long as it lives: what one does not get comes to the
+    /// next before what is sent then.
     Reign,
 }
 
@@ -71,18 +73,16 @@ impl Ledger {
 
     /// Opens the book of a connection.
     pub fn begin(&mut self, id: ServiceId, end: End) -> usize {
-        let (sent, behind, last) = (Vec::new(), Vec::new(), AHashMap::new());
-        self.lives.push(Life { id, end, cut_off: false, sent, behind, last });
+        let follows = self.lives.iter().any(|before| before.id == id);
+        let (sent, last) = (Vec::new(), AHashMap::new());
+        self.lives.push(Life { id, end, cut_off: false, sent, follows, welcome: None, last });
         self.lives.len() - 1
     }
 
     /// A life was let in.
     pub fn welcome(&mut self, life: usize) {
-        let id = self.lives[life].id;
-        if self.lives[..life].iter().any(|before| before.id == id) {
-            self.lives[life].behind =
-                self.lives.iter().map(|life| life.sent.len() as u32).collect();
-        }
+        let sent = self.lives.iter().map(|life| life.sent.len() as u32).collect();
+        self.lives[life].welcome = Some(sent);
     }
 
     /// Numbers a message, and notes that it is about to be sent. Its payload will be of `length` bytes,
@@ -116,8 +116,7 @@ impl Ledger {
             return self.wrong(format!("{number} came to life {to}, and was reported as {lost:?}"));
         }
         let (from, place) = number.parts();
-        let picked_anew = self.lives[to].behind.get(from).is_some_and(|behind| place < *behind);
-        if let Some(lane) = lane.filter(|lane| *lane == Lane::All || !picked_anew)
+        if let Some(lane) = lane.filter(|lane| !self.may_be_late(to, from, place, *lane))
             && let Some(before) = self.lives[to].last.insert((from, lane), place)
             && before >= place
         {
@@ -126,6 +125,24 @@ impl Ledger {
                 "{number} came to life {to} behind {}, of the same sender and lane {lane:?}: {header:?}",
                 Number(before)
             ));
+        }
+    }
+
+    /// Whether a message may have been picked anew, because an id was taken over while it waited.
+    fn may_be_late(&self, to: usize, from: usize, place: u32, lane: Lane) -> bool {
+        let before_welcome = |life: &Life| match &life.welcome {
+            Some(sent) => sent.get(from).is_some_and(|sent| place < *sent),
+            None => true,
+        };
+        let of_class = |life: &&Life| life.id.class() == self.lives[to].id.class();
+        match lane {
+            Lane::All => false,
+            Lane::Fixed => self.lives[to].follows && before_welcome(&self.lives[to]),
+            // It may be another than the one that took over who is elected.
+            Lane::Reign => {
+                let mut followers = self.lives.iter().filter(of_class).filter(|life| life.follows);
+                followers.any(before_welcome)
+            }
         }
     }
 
