@@ -21,6 +21,9 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod caller;
 pub mod cli;
 pub mod config;

@@ -97,12 +97,15 @@ async fn flush_forever() {
 }
 
 /// Looks at the table now and then, so that a shard without traffic does not keep a snapshot, and with
-/// it the mailboxes of sessions that have ended.
+/// it the mailboxes of sessions that have ended; nor the buffers of its last flood.
 async fn keep_up() {
     let mut interval = tokio::time::interval(KEEP_UP);
     loop {
         interval.tick().await;
-        Local::with(|local| drop(local.load_table()));
+        Local::with(|local| {
+            drop(local.load_table());
+            local.out.rest();
+        });
     }
 }
 

@@ -50,6 +50,9 @@ pub enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     /// Over a Unix socket.
     Unix(unix::OwnedWriteHalf),
+    /// In a model.
+    #[cfg(all(test, feature = "model"))]
+    Model(std::sync::Arc<crate::mailbox::model::Wire>),
 }
 
 impl Accepted {
@@ -119,6 +122,8 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
+            #[cfg(all(test, feature = "model"))]
+            Self::Model(wire) => wire.write(bytes),
         }
     }
 
@@ -127,6 +132,8 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
+            #[cfg(all(test, feature = "model"))]
+            Self::Model(wire) => slices.first().map_or(Ok(0), |slice| wire.write(slice)),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - [`frames`]: ids, hellos and frames in few words;
 //! - [`python`]: an environment for tools that exist nowhere else;
 //! - [`simulation`]: a cluster in virtual time, which needs none of the others;
+//! - [`stress`]: a router in this process, and nodes that are as hard on it as nodes can be;
 //! - [`wait`]: conditions with a deadline, the only way to wait here; [`scratch`]: directories that go away.
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod router;
 pub mod scratch;
 pub mod simulation;
 mod stream;
+pub mod stress;
 pub mod wait;
 
 pub use lua_host::LuaHost;

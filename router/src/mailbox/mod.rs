@@ -9,23 +9,34 @@
 //! - [`outgoing`]: what a thread needs to write: its counters, spare buffers, dirty mailboxes;
 //! - [`queue`]: the buffer of whole frames, and the frames that leave it unwritten;
 //! - [`runs`]: the stretches of a read that go to one mailbox;
-//! - [`marks`]: how long it took from there to here.
+//! - [`marks`]: how long it took from there to here;
+//! - `model`: all orders in which threads can meet here, tried by loom.
 //!
 //! INVARIANT: the buffer starts at a frame's boundary. Of a frame that is half written, the written
 //! half stays in front until the rest is out, so that what is left can always be walked.
 
 pub mod badge;
 mod marks;
+#[cfg(all(test, feature = "model"))]
+pub mod model;
 pub mod outgoing;
 pub mod queue;
 pub mod runs;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(not(feature = "model"))]
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "model"))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "model")]
+use loom::sync::atomic::AtomicU32;
+#[cfg(feature = "model")]
+use loom::sync::{Mutex, MutexGuard};
 use switchboard_protocol::limits::MISSED_HEARTBEATS;
 use switchboard_protocol::{Reason, ServiceId};
 

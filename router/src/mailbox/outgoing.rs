@@ -21,6 +21,8 @@ pub struct Outgoing {
     /// When the frames were read that are being offered, if they are to be timed.
     pub read_at: Option<Instant>,
     spare: Vec<Vec<u8>>,
+    /// No spare buffer was wanted since [`Self::rest`] was last called.
+    rested: bool,
     dirty: Vec<Arc<Mailbox>>,
     flusher: Option<Waker>,
     reports: Vec<(u32, Bytes)>,
@@ -36,6 +38,7 @@ impl Outgoing {
             counters,
             read_at: None,
             spare: Vec::new(),
+            rested: true,
             dirty: Vec::new(),
             flusher: None,
             reports: Vec::new(),
@@ -74,7 +77,16 @@ impl Outgoing {
 
     /// A buffer with room for a batch.
     pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.rested = false;
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// Called now and then: a thread that had nothing to send since the last time gives its spare buffers back.
+    pub fn rest(&mut self) {
+        if self.rested {
+            self.spare = Vec::new();
+        }
+        self.rested = true;
     }
 
     /// Takes a buffer back, unless it grew too large or there are enough.
