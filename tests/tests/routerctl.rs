@@ -1,7 +1,9 @@
 //! `routerctl bench`: its load arrives, what goes wrong with it is found, and its exit codes.
 
+use std::fs::Permissions;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -151,11 +153,21 @@ fn connections_join_and_stay() {
     assert_eq!(figure(&json, "connections"), 700.0);
     assert!(figure(&json, "connections_per_second") > 0.0);
     assert!(figure(&json, "cpu_us_per_connection") > 0.0);
-    let json = well(&["idle", "--connections", "500", "--hold", "1", "--rounds", "2"]);
+    // A router that counts how often it is started.
+    let scratch = Scratch::new();
+    let (starts, router) = (scratch.file("starts"), binary::router());
+    let script =
+        format!("#!/bin/sh\necho >> {}\nexec {} \"$@\"\n", starts.display(), router.display());
+    let script = scratch.write("router", &script);
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("it is ours");
+    let script = script.display().to_string();
+    let args = ["idle", "--connections", "500", "--hold", "1", "--rounds", "2"];
+    let json = well(&[&args[..], &["--router", &script]].concat());
+    let starts = std::fs::read_to_string(&starts).expect("it was started");
+    assert_eq!(starts.lines().count(), 2, "memory grows from a fresh one in each round");
     assert_eq!(json["servers"][0]["rounds"].as_array().map(Vec::len), Some(2), "{json}");
     assert_eq!(figure(&json, "connections"), 500.0);
     let each = figure(&json, "rss_bytes_per_connection");
-    // The second round would have none if it were the first one's router.
     assert!((500.0..100_000.0).contains(&each), "{each}");
     let busy = figure(&json, "idle_cpu_percent");
     assert!((0.0..50.0).contains(&busy), "{busy}");
