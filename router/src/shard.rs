@@ -97,17 +97,22 @@ async fn flush_forever() {
 }
 
 /// Looks at the table now and then, so that a shard without traffic does not keep a snapshot, and with
-/// it the mailboxes of sessions that have ended; nor the buffers of its last flood.
+/// it the mailboxes of sessions that have ended; nor the memory of its last flood.
 async fn keep_up() {
     let mut interval = tokio::time::interval(KEEP_UP);
     loop {
         interval.tick().await;
-        Local::with(|local| {
+        let dropped = Local::with(|local| {
             drop(local.load_table());
-            local.out.rest();
+            local.out.rest()
         });
+        if dropped >= WORTH_GIVING_BACK {
+            switchboard_heap::give_back();
+        }
     }
 }
 
 const KEEP_UP: Duration = Duration::from_secs(1);
 const EVENT_INTERVAL: u32 = 8;
+/// Of a flood there is more in spare buffers than this, and of calls now and then less.
+const WORTH_GIVING_BACK: usize = 256 << 10;

@@ -167,7 +167,7 @@ fn every_file_says_what_lives_in_it() {
 }
 
 #[test]
-fn every_crate_forbids_unsafe_code() {
+fn every_crate_but_one_forbids_unsafe_code() {
     let is_root = |path: &Path| {
         let in_src = path.parent().is_some_and(|dir| dir.ends_with("src"));
         (in_src && (path.ends_with("lib.rs") || path.ends_with("main.rs")))
@@ -176,9 +176,12 @@ fn every_crate_forbids_unsafe_code() {
     };
     let found = with_extension("rs")
         .into_iter()
-        .filter(|(path, _)| is_root(path))
+        // It is there for one call to the C library.
+        .filter(|(path, _)| is_root(path) && !path.starts_with("heap"))
         .filter(|(_, text)| !text.lines().any(|line| line == "#![forbid(unsafe_code)]"));
     assert_none("no #![forbid(unsafe_code)]", found.map(|(path, _)| path.display().to_string()));
+    let heap = std::fs::read_to_string(root().join("heap/src/lib.rs")).expect("a source file");
+    assert_eq!(heap.matches("unsafe {").count(), 1, "one call, with its proof");
 }
 
 #[test]

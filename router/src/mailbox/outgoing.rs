@@ -81,12 +81,12 @@ impl Outgoing {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Called now and then: a thread that had nothing to send since the last time gives its spare buffers back.
-    pub fn rest(&mut self) {
-        if self.rested {
-            self.spare = Vec::new();
-        }
-        self.rested = true;
+    /// Called now and then: a thread that had nothing to send since the last time drops its spare buffers. Answers
+    /// how many bytes these had.
+    pub fn rest(&mut self) -> usize {
+        let rested = std::mem::replace(&mut self.rested, true);
+        let dropped = if rested { std::mem::take(&mut self.spare) } else { Vec::new() };
+        dropped.iter().map(Vec::capacity).sum()
     }
 
     /// Takes a buffer back, unless it grew too large or there are enough.

@@ -67,6 +67,8 @@ struct Leaf<H> {
     instances: Vec<u32>,
     slots: Vec<Option<Member<H>>>,
     count: Count,
+    /// What all of its members weigh, if that is the same and no slot is a hole; else 0.
+    each: u16,
 }
 
 /// The first instance of each part, and what lies before it; `total` is all of them.
@@ -136,8 +138,10 @@ impl<H: Clone> Sequence<H> {
     pub fn slot(&self, k: u32) -> Option<Found<'_, H>> {
         let (leaf, rest, before) = self.descend(k.into(), |count| count.slots.into())?;
         let k = rest as usize;
-        let here = leaf.slots[..k].iter().filter(|slot| slot.is_some()).count() as u32;
-        Some(Found { member: leaf.slots.get(k)?.as_ref(), live_before: before.live + here })
+        Some(Found {
+            member: leaf.slots.get(k)?.as_ref(),
+            live_before: before.live + leaf.live_before(k),
+        })
     }
 
     /// The k-th live member in ascending order, from 0.
@@ -152,6 +156,9 @@ impl<H: Clone> Sequence<H> {
     /// The member in whose share the point `at` of `0..weight` falls.
     pub fn weighted(&self, at: u64) -> Option<&Member<H>> {
         let (leaf, mut rest, _) = self.descend(at, |count| count.weight)?;
+        if leaf.each > 0 {
+            return leaf.slots.get((rest / u64::from(leaf.each)) as usize)?.as_ref();
+        }
         leaf.members().find(|member| {
             let inside = rest < u64::from(member.weight);
             rest = rest.saturating_sub(member.weight.into());
@@ -167,8 +174,7 @@ impl<H: Clone> Sequence<H> {
         let Some(l) = branch.index.part_of(instance) else { return before };
         let leaf = &branch.leaves[l];
         let (Ok(at) | Err(at)) = leaf.position(instance);
-        let here = leaf.slots[..at].iter().filter(|slot| slot.is_some()).count() as u32;
-        before + branch.index.before[l].live + here
+        before + branch.index.before[l].live + leaf.live_before(at)
     }
 
     /// All live members, ascending.
@@ -358,6 +364,14 @@ impl<H: Clone> Leaf<H> {
         self.slots.iter().flatten()
     }
 
+    /// How many members stand before a slot.
+    fn live_before(&self, slot: usize) -> u32 {
+        if self.count.live == self.count.slots {
+            return slot as u32;
+        }
+        self.slots[..slot].iter().filter(|slot| slot.is_some()).count() as u32
+    }
+
     /// Where an instance stands, or would stand. Instances are mostly dense, so the first guess is
     /// mostly right.
     #[inline]
@@ -386,7 +400,7 @@ impl<H: Clone> Leaf<H> {
                     let mut leaf = Self {
                         instances: self.instances.split_off(cut),
                         slots: self.slots.split_off(cut),
-                        count: Count::default(),
+                        ..Self::default()
                     };
                     leaf.recount();
                     right = Some(leaf);
@@ -421,12 +435,16 @@ impl<H: Clone> Leaf<H> {
             live: self.members().count() as u32,
             weight: self.members().map(|member| u64::from(member.weight)).sum(),
         };
+        let first = self.members().next().map_or(0, |member| member.weight);
+        let even = self.count.live == self.count.slots
+            && self.members().all(|member| member.weight == first);
+        self.each = if even { first } else { 0 };
     }
 }
 
 impl<H> Default for Leaf<H> {
     fn default() -> Self {
-        Self { instances: Vec::new(), slots: Vec::new(), count: Count::default() }
+        Self { instances: Vec::new(), slots: Vec::new(), count: Count::default(), each: 0 }
     }
 }
 
