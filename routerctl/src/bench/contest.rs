@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::bench::figures::Figures;
+use crate::bench::foreign;
 use crate::bench::progress::Progress;
 use crate::bench::server::Server;
 use crate::bench::workload::{Setting, Workload};
@@ -23,6 +24,8 @@ pub struct Results {
 enum Entrant {
     Own(String, PathBuf),
     Nats,
+    Redis,
+    Relay,
     Others(String, Option<u32>),
 }
 
@@ -76,6 +79,8 @@ fn entrants(common: &Common) -> Result<Vec<Entrant>> {
     };
     let beside = common.beside.iter().map(|other| match other.to_str() {
         Some("nats-server") => Entrant::Nats,
+        Some("redis-server") => Entrant::Redis,
+        Some("relay") => Entrant::Relay,
         _ => Entrant::Own(other.display().to_string(), other.clone()),
     });
     Ok([first].into_iter().chain(beside).collect())
@@ -87,7 +92,9 @@ impl Entrant {
             Self::Own(name, program) => {
                 Server::router(name, program, common.router_config.as_deref())
             }
-            Self::Nats => Server::nats(),
+            Self::Nats => foreign::nats(&foreign::installed("nats-server")?),
+            Self::Redis => foreign::redis(&foreign::installed("redis-server")?),
+            Self::Relay => Server::relay(),
             Self::Others(address, pid) => Server::attach(address, *pid),
         }
     }

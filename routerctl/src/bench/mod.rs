@@ -1,7 +1,7 @@
 //! `routerctl bench`: load on the raw protocol, and what it costs the router.
 //!
 //! - `workload`: the kinds of work; `contest`: their rounds; `server`: who takes part; `dialect`: how each is
-//!   spoken to;
+//!   spoken to; `foreign`: those that are no routers; `relay`: one that only copies bytes;
 //! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
 //! - `traffic`, `sending`, `receiving`: messages one way, and the two threads for it; `flow`: what these know of
 //!   each other;
@@ -21,10 +21,12 @@ mod crowd;
 mod dialect;
 mod figures;
 mod flow;
+mod foreign;
 mod plan;
 mod poller;
 mod progress;
 mod receiving;
+mod relay;
 mod report;
 mod sdk;
 mod sending;
@@ -84,6 +86,9 @@ enum Work {
     Request(Of<Request>),
     /// One call at a time: how long a message takes there and back
     PingPong(Of<PingPong>),
+    /// Copies bytes until it is killed: the other end of --beside relay
+    #[command(hide = true)]
+    Relay,
 }
 
 // A workload with its own options and those of all. A doc comment would be its help.
@@ -112,7 +117,8 @@ pub struct Common {
     #[arg(long, requires = "connect", conflicts_with = "router", value_parser = value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// Another server that does the same in turn: the path of a router, such as that of an earlier commit,
-    /// or the word nats-server. May be repeated
+    /// or nats-server, redis-server, or relay, which copies bytes from each sender to receivers of its own
+    /// and is the ceiling. May be repeated
     #[arg(long, value_name = "SERVER")]
     beside: Vec<PathBuf>,
     /// How many rounds count
@@ -155,6 +161,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Work::Mixed(of) => contest::run(&of.common, &of.workload),
         Work::Request(of) => contest::run(&of.common, &of.workload),
         Work::PingPong(of) => contest::run(&of.common, &of.workload),
+        Work::Relay => relay::run(),
     }
 }
 
