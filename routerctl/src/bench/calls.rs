@@ -97,10 +97,11 @@ impl<'a> Calls<'a> {
                 answered
             });
             let took = (|| -> Result<Answered> {
-                let meter = Meter::start(server)?;
+                // ORDER: whatever went wrong, the other thread waits here.
+                let meter = Meter::start(server);
                 ready.wait();
                 let took = asking.run()?;
-                Ok(Answered { took, spent: meter.stop()? })
+                Ok(Answered { took, spent: meter?.stop()? })
             })();
             flow.end();
             let panicked = |_| Err(anyhow!("the answering thread panicked"));

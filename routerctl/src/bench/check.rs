@@ -27,7 +27,8 @@ enum Order {
 struct Stepping {
     /// By receiver and sender; [`NONE`] where nothing may come.
     next: Vec<u64>,
-    step: u64,
+    /// By sender.
+    steps: Vec<u64>,
 }
 
 /// Where the server chooses a receiver for each key, and must stay with it.
@@ -45,32 +46,44 @@ struct Keyed {
 impl Check {
     /// A sender's message i is for the receiver i modulo their number.
     pub fn turns(plan: Arc<Plan>, receivers: usize) -> Self {
-        Self::stepping(plan, receivers, receivers as u64, |receiver, _| Some(receiver as u64))
+        let steps = vec![receivers as u64; plan.senders()];
+        Self::uneven_turns(plan, receivers, steps)
+    }
+
+    /// The same, but each sender's messages take turns at as many of the first receivers as `steps` tells.
+    pub fn uneven_turns(plan: Arc<Plan>, receivers: usize, steps: Vec<u64>) -> Self {
+        let first = |receiver, sender: usize| {
+            let turn = receiver as u64;
+            (turn < steps[sender]).then_some(turn)
+        };
+        Self::stepping(plan, receivers, steps.clone(), first)
     }
 
     /// A sender's messages are all for one receiver, the sender's number modulo theirs.
     pub fn pairs(plan: Arc<Plan>, receivers: usize) -> Self {
-        Self::stepping(plan, receivers, 1, |receiver, sender| {
+        let steps = vec![1; plan.senders()];
+        Self::stepping(plan, receivers, steps, |receiver, sender| {
             (sender % receivers == receiver).then_some(0)
         })
     }
 
     /// Every receiver gets every message.
     pub fn copies(plan: Arc<Plan>, receivers: usize) -> Self {
-        Self::stepping(plan, receivers, 1, |_, _| Some(0))
+        let steps = vec![1; plan.senders()];
+        Self::stepping(plan, receivers, steps, |_, _| Some(0))
     }
 
     /// `first` tells with which number a receiver's messages of a sender begin, if it gets any.
     fn stepping(
         plan: Arc<Plan>,
         receivers: usize,
-        step: u64,
+        steps: Vec<u64>,
         first: impl Fn(usize, usize) -> Option<u64>,
     ) -> Self {
         let senders = plan.senders();
         let pairs = (0..receivers).flat_map(|r| (0..senders).map(move |s| (r, s)));
         let next = pairs.map(|(r, s)| first(r, s).unwrap_or(NONE)).collect();
-        Self { plan, order: Order::Stepping(Stepping { next, step }) }
+        Self { plan, order: Order::Stepping(Stepping { next, steps }) }
     }
 
     /// A sender's message i has the key i modulo their number.
@@ -96,7 +109,7 @@ impl Check {
         };
         let senders = self.plan.senders();
         let right = match &mut self.order {
-            Order::Stepping(order) => order.arrival(receiver * senders + sender, number),
+            Order::Stepping(order) => order.arrival(receiver, sender, number),
             Order::Keyed(order) => order.arrival(receiver, sender, senders, number),
         };
         match right {
@@ -129,10 +142,10 @@ impl Check {
 
 impl Stepping {
     #[inline]
-    fn arrival(&mut self, place: usize, number: u64) -> Result<(), String> {
-        let next = &mut self.next[place];
+    fn arrival(&mut self, receiver: usize, sender: usize, number: u64) -> Result<(), String> {
+        let next = &mut self.next[receiver * self.steps.len() + sender];
         if number == *next {
-            *next += self.step;
+            *next += self.steps[sender];
             return Ok(());
         }
         Err(match *next {
@@ -204,6 +217,15 @@ mod tests {
         let missing = "receiver 0 still expects message 0 of sender 1";
         assert_eq!(check.missing(&[4, 4]).as_deref(), Some(missing));
         assert_eq!(check.missing(&[4, 0]), None);
+    }
+
+    #[test]
+    fn senders_may_take_turns_at_fewer_receivers_than_others() {
+        let mut check = Check::uneven_turns(plan(), 3, vec![3, 2]);
+        let right = [(0, 0, 0), (1, 0, 1), (2, 0, 2), (0, 1, 0), (1, 1, 1), (0, 1, 2), (0, 0, 3)];
+        assert_eq!(arrivals(&mut check, &right), Ok(()));
+        let said = "receiver 2: expected no message of sender 1, got its message 3".to_owned();
+        assert_eq!(arrivals(&mut check, &[(2, 1, 3)]), Err(said));
     }
 
     #[test]

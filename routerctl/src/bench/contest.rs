@@ -1,9 +1,11 @@
 //! Rounds: the same work for each server in turn, again and again, so that whatever else the machine does
 //! meets all of them alike. The first round warms up and does not count.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
 
 use crate::bench::figures::Figures;
 use crate::bench::foreign;
@@ -11,6 +13,7 @@ use crate::bench::progress::Progress;
 use crate::bench::server::Server;
 use crate::bench::workload::{Setting, Workload};
 use crate::bench::{Common, report};
+use crate::failure::Failure;
 
 /// What every server came to, round by round.
 #[derive(Debug)]
@@ -31,17 +34,36 @@ enum Entrant {
 
 /// Runs a workload and prints what came of it.
 pub fn run(common: &Common, workload: &dyn Workload) -> Result<()> {
-    let result = workload.check().and_then(|()| {
+    let result = workload.check().and_then(|()| config(common, workload)).and_then(|config| {
         let progress = Progress::default();
-        progress.while_running(common.quiet, || rounds(common, workload, &progress))
+        progress
+            .while_running(common.quiet, || rounds(common, workload, config.as_ref(), &progress))
     });
     report::print(common, workload, result.as_ref());
     result.map(drop)
 }
 
-fn rounds(common: &Common, workload: &dyn Workload, progress: &Progress) -> Result<Results> {
+/// The configuration of routers that are started, in a file that goes away.
+fn config(common: &Common, workload: &dyn Workload) -> Result<Option<NamedTempFile>> {
+    let Some(yaml) = workload.router_config() else { return Ok(None) };
+    if common.router_config.is_some() {
+        let what = format!("--router-config: {} writes the configuration itself", workload.name());
+        return Err(Failure::Usage(what).into());
+    }
+    let mut file = NamedTempFile::new().context("no temporary file for the configuration")?;
+    file.write_all(yaml.as_bytes())?;
+    Ok(Some(file))
+}
+
+fn rounds(
+    common: &Common,
+    workload: &dyn Workload,
+    config: Option<&NamedTempFile>,
+    progress: &Progress,
+) -> Result<Results> {
     let entrants = entrants(common)?;
-    let start = |entrant: &Entrant| entrant.start(common);
+    let config = config.map(NamedTempFile::path).or(common.router_config.as_deref());
+    let start = |entrant: &Entrant| entrant.start(config);
     let mut servers = entrants.iter().map(start).collect::<Result<Vec<Server>>>()?;
     let mut results = Results {
         servers: servers.iter().map(|server| (server.name().to_owned(), Vec::new())).collect(),
@@ -87,11 +109,9 @@ fn entrants(common: &Common) -> Result<Vec<Entrant>> {
 }
 
 impl Entrant {
-    fn start(&self, common: &Common) -> Result<Server> {
+    fn start(&self, config: Option<&Path>) -> Result<Server> {
         match self {
-            Self::Own(name, program) => {
-                Server::router(name, program, common.router_config.as_deref())
-            }
+            Self::Own(name, program) => Server::router(name, program, config),
             Self::Nats => foreign::nats(&foreign::installed("nats-server")?),
             Self::Redis => foreign::redis(&foreign::installed("redis-server")?),
             Self::Relay => Server::relay(),

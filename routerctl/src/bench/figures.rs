@@ -177,3 +177,8 @@ pub const CALM_RATE: Figure = Figure {
     title: "messages per second before",
     unit: Unit::Rate,
 };
+/// How much of the rate before is left.
+pub const KEPT: Figure =
+    Figure { key: "kept_percent", title: "% of the rate kept", unit: Unit::Tenths };
+/// How much the server has grown since.
+pub const GROWN: Figure = Figure { key: "grown_mib", title: "grown by MiB", unit: Unit::Tenths };

@@ -13,6 +13,9 @@ use rustix::event::{EventfdFlags, eventfd};
 pub struct Flow {
     /// What has arrived of each sender's messages.
     arrived: Vec<AtomicU64>,
+    /// The same of what one receiver gets that may stop, until nobody waits for it any more.
+    aside: Vec<AtomicU64>,
+    aside_is_lost: AtomicBool,
     /// How much each sender has sent, once it is done; until then [`OPEN`].
     sent: Vec<AtomicU64>,
     /// The sending thread waits for arrivals, or for the end.
@@ -27,6 +30,8 @@ impl Flow {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             arrived: (0..senders).map(|_| AtomicU64::new(0)).collect(),
+            aside: (0..senders).map(|_| AtomicU64::new(0)).collect(),
+            aside_is_lost: AtomicBool::new(false),
             sent: (0..senders).map(|_| AtomicU64::new(OPEN)).collect(),
             hungry: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -47,6 +52,28 @@ impl Flow {
         if self.hungry.swap(false, Ordering::SeqCst) {
             self.rouse();
         }
+    }
+
+    /// One of a sender's messages has arrived at the receiver that may stop.
+    pub fn arrived_aside(&self, sender: usize) {
+        self.aside[sender].fetch_add(1, Ordering::SeqCst);
+        if self.hungry.swap(false, Ordering::SeqCst) {
+            self.rouse();
+        }
+    }
+
+    /// How many of these messages are on their way if so many were sent; none once nobody waits for them.
+    pub fn aside_on_their_way(&self, sender: usize, sent: u64) -> u64 {
+        match self.aside_is_lost.load(Ordering::SeqCst) {
+            true => 0,
+            false => sent - self.aside[sender].load(Ordering::SeqCst),
+        }
+    }
+
+    /// That receiver stops: nobody waits for what it gets.
+    pub fn lose_aside(&self) {
+        self.aside_is_lost.store(true, Ordering::SeqCst);
+        self.rouse();
     }
 
     /// One of a sender's messages has arrived; nobody is woken.

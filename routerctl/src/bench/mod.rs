@@ -41,7 +41,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
 use workload::{
-    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Master, Mixed, PingPong, Request,
+    Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
+    Request,
 };
 
 /// Puts load on a router and prints what a message costs it.
@@ -56,7 +57,7 @@ use workload::{
 /// servers do the same work in turn; compare them by the ratio, which is the median of the rounds' ratios,
 /// and not by figures of two runs.
 #[derive(Debug, Clone, Args)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, after_long_help = EXAMPLES)]
 pub struct Bench {
     #[command(subcommand)]
     work: Work,
@@ -66,14 +67,6 @@ pub struct Bench {
 enum Work {
     /// Senders write as fast as they may, message i to receiver i modulo their number
     Flood(Of<Flood>),
-    /// Connections that register and then only ping: what each costs in memory
-    Idle(Of<Idle>),
-    /// How many connections a second connect and register
-    Connect(Of<Connect>),
-    /// How long a call takes alone, and beside a flood
-    Fairness(Of<Fairness>),
-    /// Connections leave and come back all the time beside a flood
-    Churn(Of<Churn>),
     /// Every message goes to all receivers
     Broadcast(Of<Broadcast>),
     /// Every message has a key, and all of a key have to come to the same receiver
@@ -86,6 +79,16 @@ enum Work {
     Request(Of<Request>),
     /// One call at a time: how long a message takes there and back
     PingPong(Of<PingPong>),
+    /// How long a call takes alone, and beside a flood
+    Fairness(Of<Fairness>),
+    /// What is left of a flood when one of its receivers stops reading
+    Isolation(Of<Isolation>),
+    /// Connections leave and come back all the time beside a flood
+    Churn(Of<Churn>),
+    /// Connections that register and then only ping: what each costs in memory
+    Idle(Of<Idle>),
+    /// How many connections a second connect and register
+    Connect(Of<Connect>),
     /// Copies bytes until it is killed: the other end of --beside relay
     #[command(hide = true)]
     Relay,
@@ -147,20 +150,40 @@ pub struct Pace {
     block: u32,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  routerctl bench flood                       4 senders, 4 receivers, 10 million messages of 64 bytes
+  routerctl bench flood --senders 1 --receivers 1 --payload 1024
+  routerctl bench flood --beside nats-server --beside path/to/the/router/before
+  routerctl bench request                     8 clients, each with 8 calls open
+  routerctl bench ping-pong                   one call at a time
+  routerctl bench broadcast --receivers 32    each copy counts as a message
+  routerctl bench idle --connections 20000    what a connection costs in memory
+  routerctl bench isolation --policy drop-new one receiver of four stops reading
+  routerctl bench flood --sdk --senders 1     through nodes of the Rust SDK, and without it to compare
+  routerctl bench flood --connect 10.0.0.1:2000 --json
+
+A figure is the median over the rounds. CPU time is that of all threads of the server, user and system, by
+delivered message; a call is two messages. The generator's own is beside it, since both share a machine here.
+
+Exit codes: 0 all is well, 1 a message was missing, damaged or out of order, 2 a mistake in the options, 3 the
+server can't be reached or started.";
+
 /// Runs the command.
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
         Work::Flood(of) => contest::run(&of.common, &of.workload),
-        Work::Idle(of) => contest::run(&of.common, &of.workload),
-        Work::Connect(of) => contest::run(&of.common, &of.workload),
-        Work::Fairness(of) => contest::run(&of.common, &of.workload),
-        Work::Churn(of) => contest::run(&of.common, &of.workload),
         Work::Broadcast(of) => contest::run(&of.common, &of.workload),
         Work::Hash(of) => contest::run(&of.common, &of.workload),
         Work::Master(of) => contest::run(&of.common, &of.workload),
         Work::Mixed(of) => contest::run(&of.common, &of.workload),
         Work::Request(of) => contest::run(&of.common, &of.workload),
         Work::PingPong(of) => contest::run(&of.common, &of.workload),
+        Work::Fairness(of) => contest::run(&of.common, &of.workload),
+        Work::Isolation(of) => contest::run(&of.common, &of.workload),
+        Work::Churn(of) => contest::run(&of.common, &of.workload),
+        Work::Idle(of) => contest::run(&of.common, &of.workload),
+        Work::Connect(of) => contest::run(&of.common, &of.workload),
         Work::Relay => relay::run(),
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use switchboard::{Caller, Direct, ForwardError, HandlerError, Node};
 use tokio::task::JoinSet;
@@ -21,10 +22,20 @@ use crate::bench::check::Check;
 use crate::bench::dialect::{Switchboard, Who};
 use crate::bench::flow::Flow;
 use crate::bench::plan::Plan;
+use crate::bench::receiving::Receiving;
 use crate::bench::server::Meter;
 use crate::bench::traffic::{Contents, Delivered, Shape};
 use crate::bench::workload::Setting;
 use crate::failure::Failure;
+
+/// Who is a node of the SDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ends {
+    /// Senders and receivers
+    Both,
+    /// Senders; the generator itself receives
+    Senders,
+}
 
 /// What the receiving nodes know together.
 struct Arrivals {
@@ -66,7 +77,7 @@ impl Arrivals {
 }
 
 /// A flood from nodes to nodes; its messages take turns at the receivers.
-pub fn flood(setting: &Setting<'_>, shape: &Shape<'_>) -> Result<Delivered> {
+pub fn flood(setting: &Setting<'_>, shape: &Shape<'_>, ends: Ends) -> Result<Delivered> {
     let Contents::Uniform(length) = shape.contents else {
         return Err(anyhow!("messages of mixed sizes are not sent through the SDK"));
     };
@@ -87,21 +98,10 @@ pub fn flood(setting: &Setting<'_>, shape: &Shape<'_>) -> Result<Delivered> {
             }
             sent
         });
-        let received = in_a_runtime(async {
-            // A node drops what its handlers have no room for.
-            let room = (window.min(1 << 24) as usize + 1) * shape.senders;
-            let nodes = receivers(&router, shape.receivers, room, &arrivals).await;
-            let meter = Meter::start(setting.server);
-            ready.wait();
-            let nodes = nodes?;
-            arrive(setting, &arrivals).await?;
-            let spent = meter?.stop()?;
-            // Whatever is still on its way comes before a node is closed.
-            for node in nodes {
-                node.close().await;
-            }
-            Ok(Delivered { messages: arrivals.count.load(Ordering::Acquire), spent })
-        });
+        let received = match ends {
+            Ends::Both => in_a_runtime(receive(setting, shape, &router, window, &arrivals, &ready)),
+            Ends::Senders => receive_raw(setting, shape, &plan, &arrivals.flow, &ready),
+        };
         arrivals.flow.end();
         let sent = sending.join().map_err(|_| anyhow!("the sending thread panicked"))?;
         arrivals.failure()?;
@@ -114,6 +114,53 @@ pub fn flood(setting: &Setting<'_>, shape: &Shape<'_>) -> Result<Delivered> {
         }
         Ok(delivered)
     })
+}
+
+/// The receivers of a flood as nodes.
+async fn receive(
+    setting: &Setting<'_>,
+    shape: &Shape<'_>,
+    router: &str,
+    window: u64,
+    arrivals: &Arc<Arrivals>,
+    ready: &Barrier,
+) -> Result<Delivered> {
+    // A node drops what its handlers have no room for.
+    let room = (window.min(1 << 24) as usize + 1) * shape.senders;
+    let nodes = receivers(router, shape.receivers, room, arrivals).await;
+    // ORDER: whatever went wrong, the other thread waits here.
+    let meter = Meter::start(setting.server);
+    ready.wait();
+    let nodes = nodes?;
+    arrive(setting, arrivals).await?;
+    let spent = meter?.stop()?;
+    // Whatever is still on its way comes before a node is closed.
+    for node in nodes {
+        node.close().await;
+    }
+    Ok(Delivered { messages: arrivals.count.load(Ordering::Acquire), spent })
+}
+
+/// The receivers of a flood as the generator's own connections.
+fn receive_raw(
+    setting: &Setting<'_>,
+    shape: &Shape<'_>,
+    plan: &Arc<Plan>,
+    flow: &Flow,
+    ready: &Barrier,
+) -> Result<Delivered> {
+    let to = (0..shape.receivers).map(|number| setting.server.join(Who::Receiver(number)));
+    let to: Result<Vec<_>> = to.collect();
+    let meter = Meter::start(setting.server);
+    ready.wait();
+    let check = Check::turns(plan.clone(), shape.receivers);
+    let mut receiving = Receiving::new(to?, check, flow, setting.progress, setting.patience)?;
+    let messages = receiving.run(1)?;
+    let spent = meter?.stop()?;
+    if !flow.is_over() {
+        receiving.expect_nothing()?;
+    }
+    Ok(Delivered { messages, spent })
 }
 
 /// Every sender sends what it has to, then stays until the round is over.

@@ -22,6 +22,8 @@ pub struct Sender {
     pub window: u64,
     /// How often each message arrives.
     pub copies: u64,
+    /// The last of every so many messages goes to a receiver that may stop, and counts aside.
+    pub aside: Option<u64>,
     sent: u64,
     /// What is numbered and not written.
     pending: Range<usize>,
@@ -42,8 +44,13 @@ enum Turn {
 
 impl Sender {
     pub fn new(connection: Connection, block: Block, goal: u64, window: u64, copies: u64) -> Self {
-        let (sent, pending, blocked, done) = (0, 0..0, false, false);
-        Self { connection, block, goal, window, copies, sent, pending, blocked, done }
+        let (sent, pending, blocked, done, aside) = (0, 0..0, false, false, None);
+        Self { connection, block, goal, window, copies, aside, sent, pending, blocked, done }
+    }
+
+    /// How many of the messages that were sent count aside.
+    fn sent_aside(&self) -> u64 {
+        self.aside.map_or(0, |every| self.sent / every)
     }
 
     fn turn(&mut self, number: usize, flow: &Flow) -> Result<Turn> {
@@ -56,12 +63,14 @@ impl Sender {
             if self.sent == self.goal || flow.is_stopped() {
                 if !self.done {
                     self.done = true;
-                    flow.done(number, self.sent);
+                    flow.done(number, self.sent - self.sent_aside());
                 }
                 return Ok(Turn::Done);
             }
             let count = self.block.left(self.sent).min(self.goal - self.sent);
-            let on_their_way = self.sent - flow.arrived_of(number) / self.copies;
+            let aside = self.sent_aside();
+            let on_their_way = self.sent - aside - flow.arrived_of(number) / self.copies
+                + flow.aside_on_their_way(number, aside);
             if on_their_way + count.min(self.window) > self.window {
                 return Ok(Turn::Window);
             }

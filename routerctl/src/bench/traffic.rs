@@ -94,6 +94,17 @@ impl<'a> Traffic<'a> {
         Ok(Self { setting, senders: from, receivers: to, check, copies })
     }
 
+    /// Both ends, as somebody else has connected them. `copies` is how often each message arrives.
+    pub fn of(
+        setting: &'a Setting<'a>,
+        senders: Vec<Sender>,
+        receivers: Vec<Connection>,
+        check: Check,
+        copies: u64,
+    ) -> Self {
+        Self { setting, senders, receivers, check, copies }
+    }
+
     /// Sends and receives until all has come, and nothing more.
     pub fn run(mut self, flow: &Flow) -> Result<Delivered> {
         let Setting { server, patience, progress } = *self.setting;

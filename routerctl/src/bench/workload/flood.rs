@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use super::{LONGEST, Setting, Workload, one_way};
 use crate::bench::Pace;
 use crate::bench::figures::Figures;
-use crate::bench::sdk;
+use crate::bench::sdk::{self, Ends};
 use crate::bench::traffic::{Contents, Route, Shape};
 
 // A doc comment would be its help.
@@ -25,10 +25,10 @@ pub struct Flood {
     /// How long a payload is, in bytes
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(8..=LONGEST))]
     payload: u32,
-    /// Through nodes of the Rust SDK; each round is then run without it as well, to compare the generator's own
-    /// CPU time
-    #[arg(long)]
-    sdk: bool,
+    /// Through nodes of the Rust SDK, at both ends or as senders only; each round is then run without it as
+    /// well, to compare the generator's own CPU time
+    #[arg(long, value_enum, value_name = "ENDS", num_args = 0..=1, default_missing_value = "both")]
+    sdk: Option<Ends>,
     #[command(flatten)]
     pace: Pace,
 }
@@ -46,10 +46,8 @@ impl Workload for Flood {
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
         let shape = self.shape();
-        if !self.sdk {
-            return one_way(setting, &shape);
-        }
-        let delivered = sdk::flood(setting, &shape)?;
+        let Some(ends) = self.sdk else { return one_way(setting, &shape) };
+        let delivered = sdk::flood(setting, &shape, ends)?;
         let mut figures = Figures::of_messages(delivered.messages, delivered.spent);
         figures.add_sdk_ratio(&one_way(setting, &shape)?);
         Ok(figures)

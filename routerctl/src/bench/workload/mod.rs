@@ -9,6 +9,7 @@ mod fairness;
 mod flood;
 mod hash;
 mod idle;
+mod isolation;
 mod master;
 mod mixed;
 mod request;
@@ -30,6 +31,7 @@ pub use fairness::Fairness;
 pub use flood::Flood;
 pub use hash::Hash;
 pub use idle::{Connect, Idle};
+pub use isolation::Isolation;
 pub use master::Master;
 pub use mixed::Mixed;
 pub use request::{PingPong, Request};
@@ -48,6 +50,11 @@ pub trait Workload {
     /// If they don't.
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The configuration that routers have to be started with, if it matters.
+    fn router_config(&self) -> Option<String> {
+        None
     }
 
     /// Whether each round wants a server that has done nothing before, such as to see how its memory grows. There
