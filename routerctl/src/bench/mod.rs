@@ -8,6 +8,7 @@
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
 //!   `connection`, `poller`: the sockets;
 //! - `sdk`: floods and calls through the Rust SDK instead;
+//! - `peers`: all that has a bar beside other servers, and a report of it;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
 mod answering;
@@ -22,6 +23,7 @@ mod dialect;
 mod figures;
 mod flow;
 mod foreign;
+mod peers;
 mod plan;
 mod poller;
 mod progress;
@@ -42,7 +44,7 @@ use clap::{Args, Subcommand, value_parser};
 
 use workload::{
     Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
-    Request,
+    Request, Workload,
 };
 
 /// Puts load on a router and prints what a message costs it.
@@ -89,6 +91,8 @@ enum Work {
     Idle(Of<Idle>),
     /// How many connections a second connect and register
     Connect(Of<Connect>),
+    /// All that has a bar, beside nats-server, redis-server and a relay of bytes: a report
+    Peers(peers::Peers),
     /// Copies bytes until it is killed: the other end of --beside relay
     #[command(hide = true)]
     Relay,
@@ -154,6 +158,7 @@ const EXAMPLES: &str = "\
 Examples:
   routerctl bench flood                       4 senders, 4 receivers, 10 million messages of 64 bytes
   routerctl bench flood --senders 1 --receivers 1 --payload 1024
+  routerctl bench peers                       all that has a bar, beside other servers
   routerctl bench flood --beside nats-server --beside path/to/the/router/before
   routerctl bench request                     8 clients, each with 8 calls open
   routerctl bench ping-pong                   one call at a time
@@ -172,19 +177,33 @@ server can't be reached or started.";
 /// Runs the command.
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
-        Work::Flood(of) => contest::run(&of.common, &of.workload),
-        Work::Broadcast(of) => contest::run(&of.common, &of.workload),
-        Work::Hash(of) => contest::run(&of.common, &of.workload),
-        Work::Master(of) => contest::run(&of.common, &of.workload),
-        Work::Mixed(of) => contest::run(&of.common, &of.workload),
-        Work::Request(of) => contest::run(&of.common, &of.workload),
-        Work::PingPong(of) => contest::run(&of.common, &of.workload),
-        Work::Fairness(of) => contest::run(&of.common, &of.workload),
-        Work::Isolation(of) => contest::run(&of.common, &of.workload),
-        Work::Churn(of) => contest::run(&of.common, &of.workload),
-        Work::Idle(of) => contest::run(&of.common, &of.workload),
-        Work::Connect(of) => contest::run(&of.common, &of.workload),
+        Work::Peers(peers) => peers::run(peers),
         Work::Relay => relay::run(),
+        work => match work.workload() {
+            Some((common, workload)) => contest::run(common, workload),
+            None => Ok(()),
+        },
+    }
+}
+
+impl Work {
+    /// A workload, and the options of all; nothing for what is none.
+    fn workload(&self) -> Option<(&Common, &dyn Workload)> {
+        Some(match self {
+            Self::Flood(of) => (&of.common, &of.workload),
+            Self::Broadcast(of) => (&of.common, &of.workload),
+            Self::Hash(of) => (&of.common, &of.workload),
+            Self::Master(of) => (&of.common, &of.workload),
+            Self::Mixed(of) => (&of.common, &of.workload),
+            Self::Request(of) => (&of.common, &of.workload),
+            Self::PingPong(of) => (&of.common, &of.workload),
+            Self::Fairness(of) => (&of.common, &of.workload),
+            Self::Isolation(of) => (&of.common, &of.workload),
+            Self::Churn(of) => (&of.common, &of.workload),
+            Self::Idle(of) => (&of.common, &of.workload),
+            Self::Connect(of) => (&of.common, &of.workload),
+            Self::Peers(_) | Self::Relay => return None,
+        })
     }
 }
 

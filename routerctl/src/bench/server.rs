@@ -86,8 +86,16 @@ impl Server {
     /// The same once it listens on this port of this machine.
     pub fn at_port(mut self, port: u16) -> Result<Self> {
         self.address = SocketAddr::from(([127, 0, 0, 1], port));
-        let silent = format!("{} does not answer", self.name);
-        eventually(&silent, || Ok(TcpStream::connect(self.address).is_ok()))?;
+        let (name, address) = (&self.name, self.address);
+        eventually(&format!("{name} does not answer"), || {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                let what = format!("{name} has ended instead of listening: {status}");
+                return Err(Failure::Unreachable(what).into());
+            }
+            Ok(TcpStream::connect(address).is_ok())
+        })?;
         Ok(self)
     }
 
