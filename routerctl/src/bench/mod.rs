@@ -92,6 +92,11 @@ enum Work {
     /// How many connections a second connect and register
     Connect(Of<Connect>),
     /// All that has a bar, beside nats-server, redis-server and a relay of bytes: a report
+    ///
+    /// Each piece of work is another command of `routerctl bench`, named in the report: the same messages,
+    /// windows and checks for everybody, round by round, everybody in turn in each. A peer that is not
+    /// installed is named and left out; so is one that fails at a piece of work, there. Whether the bar is
+    /// reached has no influence on the exit code.
     Peers(peers::Peers),
     /// Copies bytes until it is killed: the other end of --beside relay
     #[command(hide = true)]

@@ -26,12 +26,7 @@ use crate::failure::Failure;
 use account::Account;
 use readme::Readme;
 
-/// All that has a bar, by the router and by others in turn, in one run: a report.
-///
-/// Each piece of work is another command of `routerctl bench`, named in the report: the same messages, windows
-/// and checks for everybody, round by round. A peer that is not installed is named and left out; so is one
-/// that fails at a piece of work, there. Whether the bar is reached has no influence on the exit code.
-// More than one sentence, so that --help has the rest.
+// A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
 pub struct Peers {
     /// The router to start [default: the one beside this program]
