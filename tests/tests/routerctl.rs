@@ -1,7 +1,9 @@
 //! `routerctl bench`: its load arrives, what goes wrong with it is found, and its exit codes.
 
+use std::fs::Permissions;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -151,11 +153,21 @@ fn connections_join_and_stay() {
     assert_eq!(figure(&json, "connections"), 700.0);
     assert!(figure(&json, "connections_per_second") > 0.0);
     assert!(figure(&json, "cpu_us_per_connection") > 0.0);
-    let json = well(&["idle", "--connections", "500", "--hold", "1", "--rounds", "2"]);
+    // A router that counts how often it is started.
+    let scratch = Scratch::new();
+    let (starts, router) = (scratch.file("starts"), binary::router());
+    let script =
+        format!("#!/bin/sh\necho >> {}\nexec {} \"$@\"\n", starts.display(), router.display());
+    let script = scratch.write("router", &script);
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("it is ours");
+    let script = script.display().to_string();
+    let args = ["idle", "--connections", "500", "--hold", "1", "--rounds", "2"];
+    let json = well(&[&args[..], &["--router", &script]].concat());
+    let starts = std::fs::read_to_string(&starts).expect("it was started");
+    assert_eq!(starts.lines().count(), 2, "memory grows from a fresh one in each round");
     assert_eq!(json["servers"][0]["rounds"].as_array().map(Vec::len), Some(2), "{json}");
     assert_eq!(figure(&json, "connections"), 500.0);
     let each = figure(&json, "rss_bytes_per_connection");
-    // The second round would have none if it were the first one's router.
     assert!((500.0..100_000.0).contains(&each), "{each}");
     let busy = figure(&json, "idle_cpu_percent");
     assert!((0.0..50.0).contains(&busy), "{busy}");
@@ -205,15 +217,32 @@ fn floods_and_calls_go_through_the_sdk_too() {
 
 #[test]
 fn a_flood_goes_on_when_one_of_its_receivers_stops_reading() {
-    for policy in ["pause", "drop-new", "disconnect"] {
+    // What the router counts shows that one did stop.
+    let cases = [
+        ("pause", "switchboard_source_pauses_total", &[][..]),
+        ("drop-new", "switchboard_frames_total", &[("class", "252"), ("outcome", "full")]),
+        ("disconnect", "switchboard_sessions_ended_total", &[("reason", "slow_consumer")]),
+    ];
+    for (policy, metric, labels) in cases {
+        let yaml = format!("default_class: {{overflow: {policy}, stall_timeout_ms: 60000}}\n");
+        let router = RouterProcess::with(&yaml);
+        let pid = router.pid().to_string();
         let args = ["isolation", "--policy", policy, "--seconds", "1", "--rounds", "1"];
-        let json = well(&args);
+        let json = well(&[&args[..], &["--connect", router.listen(), "--pid", &pid]].concat());
         // How much of it is a figure, and no promise on a machine with other things to do.
-        assert!(figure(&json, "kept_percent") > 20.0, "{policy}: {json}");
+        assert!(figure(&json, "kept_percent") > 10.0, "{policy}: {json}");
         assert!(figure(&json, "messages_per_second") > 1000.0, "{policy}: {json}");
         let grown = figure(&json, "grown_mib");
         assert!((0.0..64.0).contains(&grown), "{policy}: {grown}");
+        assert!(router.metric(metric, labels) > 0, "{policy}: {:?}", router.log());
     }
+}
+
+#[test]
+fn isolation_writes_the_configuration_of_the_router_it_starts() {
+    // Under the router's defaults all senders would be held up for good.
+    let args = ["isolation", "--policy", "disconnect", "--seconds", "1", "--rounds", "1"];
+    assert!(figure(&well(&args), "kept_percent") > 10.0);
 }
 
 #[test]

@@ -13,7 +13,6 @@ use crate::bench::calls;
 use crate::bench::connection::{Connection, Scratch};
 use crate::bench::dialect::Who;
 use crate::bench::poller::{Poller, Ready};
-use crate::bench::sending::PING;
 use crate::bench::server::Server;
 use crate::failure::Failure;
 
@@ -126,7 +125,7 @@ impl<'a> Crowd<'a> {
     /// Pings those whose turn it is: everybody once in a while, evenly spread. Who holds connections for long
     /// calls this often.
     pub fn keep_alive(&mut self) -> Result<()> {
-        let part = self.swept.elapsed().as_secs_f64() / PING.as_secs_f64();
+        let part = self.swept.elapsed().as_secs_f64() / SWEEP.as_secs_f64();
         let due = ((self.members.len() as f64 * part) as usize).min(self.members.len());
         while self.next < due {
             self.visit(self.next, |connection, scratch| {
@@ -207,6 +206,8 @@ fn not_for_members(number: usize) -> Failure {
     Failure::Check(format!("member {number} got a message, and none is for it"))
 }
 
+/// In what time everybody is pinged: a heartbeat, of which nodes may miss two.
+const SWEEP: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Files that either process has open besides, and other connections.
 const OTHER_FILES: u64 = 256;

@@ -103,3 +103,48 @@ fn length(line: &[u8]) -> Result<usize> {
 fn unexpected(line: &[u8]) -> anyhow::Error {
     Failure::Check(format!("nats-server says {:?}", String::from_utf8_lossy(line))).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEARD: &[u8] = b"INFO {\"x\":1} \r\nPONG\r\nMSG to.0 1 answers.3 5\r\nab\ncd\r\nPING\r\nMSG all 2 2\r\nhi\r\n";
+
+    #[test]
+    fn whatever_pieces_it_comes_in_the_same_messages_are_found() {
+        for cut in 0..=HEARD.len() {
+            let mut found = Found::default();
+            let mut payloads = Vec::new();
+            let mut at = 0;
+            for end in [cut, HEARD.len()] {
+                let bytes = &HEARD[at..end];
+                at += Nats.scan(bytes, &mut found).expect("it can be read");
+                let spans = std::mem::take(&mut found.messages);
+                payloads.extend(spans.iter().map(|span| span.of(bytes).payload.to_vec()));
+            }
+            assert_eq!(at, HEARD.len(), "cut at {cut}");
+            assert_eq!(payloads, [&b"ab\ncd"[..], b"hi"], "cut at {cut}");
+            assert_eq!((found.answers, &*found.say), (1, &b"PONG\r\n"[..]), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_where_the_message_says() {
+        let mut found = Found::default();
+        Nats.scan(HEARD, &mut found).expect("it can be read");
+        let mut out = Vec::new();
+        let who = Who::Receiver(0);
+        Nats.answer(who, found.messages[0].of(HEARD), &mut out).expect("it asks");
+        assert_eq!(out, b"PUB answers.3 5\r\nab\ncd\r\n");
+        let nobody = Nats.answer(who, found.messages[1].of(HEARD), &mut out);
+        let said = nobody.expect_err("it does not ask").to_string();
+        assert_eq!(said, "receiver 0 got a message that asks for no answer");
+    }
+
+    #[test]
+    fn what_the_server_complains_of_is_an_error() {
+        let error = Nats.scan(b"-ERR 'Slow Consumer'\r\n", &mut Found::default());
+        let said = error.expect_err("a complaint").to_string();
+        assert_eq!(said, "nats-server says \"-ERR 'Slow Consumer'\"");
+    }
+}

@@ -12,6 +12,7 @@ use crate::bench::crowd::{Crowd, allow_open_files};
 use crate::bench::figures::{self, Figures};
 use crate::bench::flow::Flow;
 use crate::bench::traffic::{Contents, Route, Shape, UNTIL_STOPPED};
+use crate::failure::Failure;
 
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
@@ -71,7 +72,7 @@ impl Workload for Churn {
             let calm = self.wait(flow)?;
             let start = Instant::now();
             let before = flow.arrived_in_all();
-            let came_back = self.churn(&mut crowd, flow)?;
+            let came_back = self.churn(&mut crowd, flow, setting.patience)?;
             let took = start.elapsed().as_secs_f64();
             let mut figures = Figures::default();
             figures.add(figures::CHURN_RATE, came_back as f64 / took);
@@ -97,7 +98,7 @@ impl Churn {
     }
 
     /// Lets connections leave and come back; answers how many have.
-    fn churn(&self, crowd: &mut Crowd<'_>, flow: &Flow) -> Result<u64> {
+    fn churn(&self, crowd: &mut Crowd<'_>, flow: &Flow, patience: Duration) -> Result<u64> {
         crowd.forget_times();
         let (start, mut gone, mut back) = (Instant::now(), 0, 0);
         while start.elapsed() < self.period() && !flow.is_over() {
@@ -114,7 +115,13 @@ impl Churn {
             back += crowd.welcome(TICK)? as u64;
             crowd.keep_alive()?;
         }
+        let deadline = Instant::now() + patience;
         while back < gone && !flow.is_over() {
+            if Instant::now() > deadline {
+                let what =
+                    format!("{back} of {gone} came back, and the others not within {patience:?}");
+                return Err(Failure::Check(what).into());
+            }
             back += crowd.welcome(TICK)? as u64;
         }
         Ok(back)
