@@ -68,7 +68,7 @@ pub const PROGRAMME: &[Piece] = &[
     Piece {
         title: "W1 with 1 KiB",
         words: "flood --senders 1 --receivers 1 --payload 1024",
-        amount: ("--messages", 600_000),
+        amount: ("--messages", 1_000_000),
         peers: &Peer::ALL,
         measures: &[Measure {
             title: "W1 with 1 KiB; CPU ns per message",
@@ -80,7 +80,7 @@ pub const PROGRAMME: &[Piece] = &[
     Piece {
         title: "W2 with 1 KiB",
         words: "flood --senders 4 --receivers 4 --payload 1024",
-        amount: ("--messages", 600_000),
+        amount: ("--messages", 1_000_000),
         peers: &Peer::ALL,
         measures: &[Measure {
             title: "W2 with 1 KiB; CPU ns per message",
