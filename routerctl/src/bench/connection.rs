@@ -119,9 +119,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads until nothing is left, and hands over each message, with room for what to say to it.
+    /// Reads until nothing is left, and hands over each message, with room for what to say to it; then says it.
     #[inline]
     pub fn read(
+        &mut self,
+        scratch: &mut Scratch,
+        each: impl FnMut(Message<'_>, &mut Vec<u8>) -> Result<(), Failure>,
+    ) -> Result<()> {
+        self.listen(scratch, each)?;
+        if self.out.is_empty() { Ok(()) } else { self.flush() }
+    }
+
+    /// The same, but says nothing before the next [`flush`](Self::flush): for those who may have written half a
+    /// message.
+    #[inline]
+    pub fn listen(
         &mut self,
         scratch: &mut Scratch,
         mut each: impl FnMut(Message<'_>, &mut Vec<u8>) -> Result<(), Failure>,
@@ -144,9 +156,6 @@ impl Connection {
             let used = self.scan(bytes, &mut scratch.found, &mut each)?;
             self.tail.clear();
             self.tail.extend_from_slice(&bytes[used..]);
-            if !self.out.is_empty() {
-                self.flush()?;
-            }
             if filled < scratch.bytes.len() {
                 return Ok(());
             }
@@ -256,3 +265,31 @@ const READ_LITTLE: usize = 64 << 10;
 const IN_PROGRESS: i32 = Errno::INPROGRESS.raw_os_error();
 /// How long a server may take to answer a hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::bench::dialect::Nats;
+
+    #[test]
+    fn who_listens_answers_a_ping_with_the_next_flush() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut connection = Connection::resume(stream, Arc::new(Nats), Who::Sender(0));
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"PING\r\nPONG\r\n").unwrap();
+        let mut scratch = Scratch::small();
+        while connection.answers() == 0 {
+            connection.listen(&mut scratch, |_, _| Err(early(Who::Sender(0)))).unwrap();
+        }
+        // The rest of a message may be written now, and nothing lies before it.
+        connection.write(b"rest").unwrap();
+        connection.flush().unwrap();
+        let mut written = [0; 10];
+        server.read_exact(&mut written).unwrap();
+        assert_eq!(&written, b"restPONG\r\n");
+    }
+}

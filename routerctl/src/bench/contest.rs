@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
 use crate::bench::figures::Figures;
+use crate::bench::foreign;
 use crate::bench::progress::Progress;
 use crate::bench::server::Server;
 use crate::bench::workload::{Setting, Workload};
@@ -26,6 +27,8 @@ pub struct Results {
 enum Entrant {
     Own(String, PathBuf),
     Nats,
+    Redis,
+    Relay,
     Others(String, Option<u32>),
 }
 
@@ -98,6 +101,8 @@ fn entrants(common: &Common) -> Result<Vec<Entrant>> {
     };
     let beside = common.beside.iter().map(|other| match other.to_str() {
         Some("nats-server") => Entrant::Nats,
+        Some("redis-server") => Entrant::Redis,
+        Some("relay") => Entrant::Relay,
         _ => Entrant::Own(other.display().to_string(), other.clone()),
     });
     Ok([first].into_iter().chain(beside).collect())
@@ -107,7 +112,9 @@ impl Entrant {
     fn start(&self, config: Option<&Path>) -> Result<Server> {
         match self {
             Self::Own(name, program) => Server::router(name, program, config),
-            Self::Nats => Server::nats(),
+            Self::Nats => foreign::nats(&foreign::installed("nats-server")?),
+            Self::Redis => foreign::redis(&foreign::installed("redis-server")?),
+            Self::Relay => Server::relay(),
             Self::Others(address, pid) => Server::attach(address, *pid),
         }
     }

@@ -1,13 +1,14 @@
 //! `routerctl bench`: load on the raw protocol, and what it costs the router.
 //!
 //! - `workload`: the kinds of work; `contest`: their rounds; `server`: who takes part; `dialect`: how each is
-//!   spoken to;
+//!   spoken to; `foreign`: those that are no routers; `relay`: one that only copies bytes;
 //! - `plan`, `blocks`, `check`: what messages hold, how they are sent by the thousand, and whether they came;
 //! - `traffic`, `sending`, `receiving`: messages one way, and the two threads for it; `flow`: what these know of
 //!   each other;
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
 //!   `connection`, `poller`: the sockets;
 //! - `sdk`: floods and calls through the Rust SDK instead;
+//! - `peers`: all that has a bar beside other servers, and a report of it;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
 mod answering;
@@ -21,10 +22,13 @@ mod crowd;
 mod dialect;
 mod figures;
 mod flow;
+mod foreign;
+mod peers;
 mod plan;
 mod poller;
 mod progress;
 mod receiving;
+mod relay;
 mod report;
 mod sdk;
 mod sending;
@@ -40,7 +44,7 @@ use clap::{Args, Subcommand, value_parser};
 
 use workload::{
     Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
-    Request,
+    Request, Workload,
 };
 
 /// Puts load on a router and prints what a message costs it.
@@ -87,6 +91,16 @@ enum Work {
     Idle(Of<Idle>),
     /// How many connections a second connect and register
     Connect(Of<Connect>),
+    /// All that has a bar, beside nats-server, redis-server and a relay of bytes: a report
+    ///
+    /// Each piece of work is another command of `routerctl bench`, named in the report: the same messages,
+    /// windows and checks for everybody, round by round, everybody in turn in each. A peer that is not
+    /// installed is named and left out; so is one that fails at a piece of work, there. Whether the bar is
+    /// reached has no influence on the exit code.
+    Peers(peers::Peers),
+    /// Copies bytes until it is killed: the other end of --beside relay
+    #[command(hide = true)]
+    Relay,
 }
 
 // A workload with its own options and those of all. A doc comment would be its help.
@@ -115,7 +129,8 @@ pub struct Common {
     #[arg(long, requires = "connect", conflicts_with = "router", value_parser = value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// Another server that does the same in turn: the path of a router, such as that of an earlier commit,
-    /// or the word nats-server. May be repeated
+    /// or nats-server, redis-server, or relay, which copies bytes from each sender to receivers of its own
+    /// and is the ceiling. May be repeated
     #[arg(long, value_name = "SERVER")]
     beside: Vec<PathBuf>,
     /// How many rounds count
@@ -148,6 +163,7 @@ const EXAMPLES: &str = "\
 Examples:
   routerctl bench flood                       4 senders, 4 receivers, 10 million messages of 64 bytes
   routerctl bench flood --senders 1 --receivers 1 --payload 1024
+  routerctl bench peers                       all that has a bar, beside other servers
   routerctl bench flood --beside nats-server --beside path/to/the/router/before
   routerctl bench request                     8 clients, each with 8 calls open
   routerctl bench ping-pong                   one call at a time
@@ -166,18 +182,33 @@ server can't be reached or started.";
 /// Runs the command.
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
-        Work::Flood(of) => contest::run(&of.common, &of.workload),
-        Work::Broadcast(of) => contest::run(&of.common, &of.workload),
-        Work::Hash(of) => contest::run(&of.common, &of.workload),
-        Work::Master(of) => contest::run(&of.common, &of.workload),
-        Work::Mixed(of) => contest::run(&of.common, &of.workload),
-        Work::Request(of) => contest::run(&of.common, &of.workload),
-        Work::PingPong(of) => contest::run(&of.common, &of.workload),
-        Work::Fairness(of) => contest::run(&of.common, &of.workload),
-        Work::Isolation(of) => contest::run(&of.common, &of.workload),
-        Work::Churn(of) => contest::run(&of.common, &of.workload),
-        Work::Idle(of) => contest::run(&of.common, &of.workload),
-        Work::Connect(of) => contest::run(&of.common, &of.workload),
+        Work::Peers(peers) => peers::run(peers),
+        Work::Relay => relay::run(),
+        work => match work.workload() {
+            Some((common, workload)) => contest::run(common, workload),
+            None => Ok(()),
+        },
+    }
+}
+
+impl Work {
+    /// A workload, and the options of all; nothing for what is none.
+    fn workload(&self) -> Option<(&Common, &dyn Workload)> {
+        Some(match self {
+            Self::Flood(of) => (&of.common, &of.workload),
+            Self::Broadcast(of) => (&of.common, &of.workload),
+            Self::Hash(of) => (&of.common, &of.workload),
+            Self::Master(of) => (&of.common, &of.workload),
+            Self::Mixed(of) => (&of.common, &of.workload),
+            Self::Request(of) => (&of.common, &of.workload),
+            Self::PingPong(of) => (&of.common, &of.workload),
+            Self::Fairness(of) => (&of.common, &of.workload),
+            Self::Isolation(of) => (&of.common, &of.workload),
+            Self::Churn(of) => (&of.common, &of.workload),
+            Self::Idle(of) => (&of.common, &of.workload),
+            Self::Connect(of) => (&of.common, &of.workload),
+            Self::Peers(_) | Self::Relay => return None,
+        })
     }
 }
 

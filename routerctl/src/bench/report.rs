@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bench::Common;
 use crate::bench::contest::Results;
-use crate::bench::figures::{CALLS, CONNECTIONS, CPU, Figures, MESSAGES, median};
+use crate::bench::figures::{CALLS, CONNECTIONS, CPU, Figure, Figures, MESSAGES, median};
 use crate::bench::workload::Workload;
 
 /// Prints it. A failure is in the JSON; for people the program's last line has it.
@@ -22,8 +22,8 @@ pub fn print(common: &Common, workload: &dyn Workload, result: Result<&Results, 
 }
 
 fn table(common: &Common, workload: &dyn Workload, results: &Results) -> String {
-    let mut text = format!(
-        "{}: {}; {}; median (lowest-highest)\n\n| server |",
+    let heading = format!(
+        "{}: {}; {}; median (lowest-highest)\n\n",
         workload.name(),
         workload.describe(),
         match common.rounds {
@@ -31,7 +31,13 @@ fn table(common: &Common, workload: &dyn Workload, results: &Results) -> String 
             rounds => format!("{rounds} rounds"),
         },
     );
-    let base = &results.servers[0].1;
+    heading + &columns_of(&results.servers)
+}
+
+/// A row for each server, a column for each figure, and the ratio of CPU time to that of the first.
+pub fn columns_of(servers: &[(String, Vec<Figures>)]) -> String {
+    let mut text = "| server |".to_owned();
+    let base = servers.first().map_or(&[][..], |(_, rounds)| rounds);
     let columns: Vec<_> = base
         .first()
         .into_iter()
@@ -42,11 +48,11 @@ fn table(common: &Common, workload: &dyn Workload, results: &Results) -> String 
     for column in &columns {
         text += &format!(" {} |", column.title);
     }
-    let others = results.servers.len() > 1 && columns.contains(&CPU);
+    let others = servers.len() > 1 && columns.contains(&CPU);
     text += if others { " ratio of CPU |\n|---|" } else { "\n|---|" };
     text += &"---|".repeat(columns.len() + usize::from(others));
     text += "\n";
-    for (name, rounds) in &results.servers {
+    for (name, rounds) in servers {
         text += &format!("| {name} |");
         for column in &columns {
             let values: Vec<f64> = rounds.iter().filter_map(|round| round.value(*column)).collect();
@@ -62,8 +68,8 @@ fn table(common: &Common, workload: &dyn Workload, results: &Results) -> String 
             };
         }
         if others {
-            text +=
-                &ratio(rounds, base).map_or(" - |".to_owned(), |ratio| format!(" {ratio:.3} |"));
+            text += &ratio(CPU, rounds, base)
+                .map_or(" - |".to_owned(), |ratio| format!(" {ratio:.3} |"));
         }
         text += "\n";
     }
@@ -88,7 +94,7 @@ fn as_json(
                 json!({
                     "name": name,
                     "median": medians(rounds),
-                    "cpu_ratio": ratio(rounds, base),
+                    "cpu_ratio": ratio(CPU, rounds, base),
                     "rounds": rounds.iter().map(of_round).collect::<Vec<_>>(),
                 })
             });
@@ -99,11 +105,11 @@ fn as_json(
     document
 }
 
-fn of_round(round: &Figures) -> Map<String, Value> {
+pub fn of_round(round: &Figures) -> Map<String, Value> {
     round.iter().map(|(figure, value)| (figure.key.to_owned(), value.into())).collect()
 }
 
-fn medians(rounds: &[Figures]) -> Map<String, Value> {
+pub fn medians(rounds: &[Figures]) -> Map<String, Value> {
     let figures = rounds.first().into_iter().flat_map(Figures::iter);
     figures
         .map(|(figure, _)| {
@@ -114,11 +120,11 @@ fn medians(rounds: &[Figures]) -> Map<String, Value> {
 }
 
 /// The median of the rounds' ratios, since a round meets both in the same weather.
-fn ratio(rounds: &[Figures], base: &[Figures]) -> Option<f64> {
+pub fn ratio(figure: Figure, rounds: &[Figures], base: &[Figures]) -> Option<f64> {
     let ratios: Option<Vec<f64>> = rounds
         .iter()
         .zip(base)
-        .map(|(one, base)| Some(one.value(CPU)? / base.value(CPU)?))
+        .map(|(one, base)| Some(one.value(figure)? / base.value(figure)?))
         .collect();
     ratios.filter(|ratios| !ratios.is_empty()).map(median)
 }

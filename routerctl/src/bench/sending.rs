@@ -117,7 +117,8 @@ pub fn run(senders: &mut [Sender], flow: &Flow) -> Result<()> {
             sender.blocked &= !ready.writable;
             if ready.readable {
                 let number = ready.token;
-                sender.connection.read(&mut scratch, |_, _| Err(not_for_senders(number)))?;
+                // A message may be half written: what is to be said waits for the sender's next turn.
+                sender.connection.listen(&mut scratch, |_, _| Err(not_for_senders(number)))?;
             }
         }
         if pinged.elapsed() > PING {

@@ -1,9 +1,9 @@
 //! The servers under test: started here on a free port and killed at the end, or somebody else's that is
 //! only talked to. What one costs is read from /proc, for which its process id must be known.
 
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::connection::{Connection, eventually};
-use crate::bench::dialect::{Dialect, Nats, Switchboard, Who};
+use crate::bench::dialect::{Dialect, Relay, Switchboard, Who};
 use crate::failure::Failure;
 
 /// A server that takes part.
@@ -52,51 +52,65 @@ impl Server {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        let mut child =
+        let child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
                 cannot_start(
                     program,
                     format!("{error}; build it (cargo build --release --bin router) or name one with --router"),
                 )
             })?;
-        let stdout = child.stdout.take().context("a pipe was asked for")?;
-        let pid = Some(child.id());
         // From here on it is killed whatever happens.
-        let (name, dialect) = (name.into(), Arc::new(Switchboard::new()));
-        let address = SocketAddr::from(([0; 4], 0));
-        let is_router = true;
-        let mut server = Self { name, address, dialect, is_router, pid, child: Some(child) };
+        let mut server = Self::started(name.into(), Arc::new(Switchboard::new()), child);
+        server.is_router = true;
+        server.at_announced_address(program)
+    }
+
+    /// Starts a relay on a free port: this program again, as a process of its own.
+    pub fn relay() -> Result<Self> {
+        let program = std::env::current_exe().context("this program has no path")?;
+        let mut command = Command::new(&program);
+        command.args(["bench", "relay"]);
+        let dialect = Arc::new(Relay::new());
+        let start = |error: io::Error| cannot_start(&program, error.to_string());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(start)?;
+        let server = Self::started("relay".to_owned(), dialect, child);
+        server.at_announced_address(&program)
+    }
+
+    /// A process of another program, whose address is to be told.
+    pub fn started(name: String, dialect: Arc<dyn Dialect>, child: Child) -> Self {
+        let (pid, address) = (Some(child.id()), SocketAddr::from(([0; 4], 0)));
+        Self { name, address, dialect, is_router: false, pid, child: Some(child) }
+    }
+
+    /// The same once it listens on this port of this machine.
+    pub fn at_port(mut self, port: u16) -> Result<Self> {
+        self.address = SocketAddr::from(([127, 0, 0, 1], port));
+        let (name, address) = (&self.name, self.address);
+        eventually(&format!("{name} does not answer"), || {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                let what = format!("{name} has ended instead of listening: {status}");
+                return Err(Failure::Unreachable(what).into());
+            }
+            Ok(TcpStream::connect(address).is_ok())
+        })?;
+        Ok(self)
+    }
+
+    /// The same at the address that its first line tells.
+    fn at_announced_address(mut self, program: &Path) -> Result<Self> {
+        let stdout = self.child.as_mut().and_then(|child| child.stdout.take());
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        BufReader::new(stdout.context("a pipe was asked for")?).read_line(&mut line)?;
         // ready listen=127.0.0.1:34567 admin=127.0.0.1:34568
         let address = line.split_whitespace().find_map(|word| word.strip_prefix("listen="));
         let address = address.and_then(|address| address.parse().ok());
-        server.address = address.ok_or_else(|| {
+        self.address = address.ok_or_else(|| {
             cannot_start(program, format!("it printed {line:?} and not where it listens"))
         })?;
-        Ok(server)
-    }
-
-    /// Starts nats-server on a free port.
-    pub fn nats() -> Result<Self> {
-        let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
-        let program = places.iter().map(|place| PathBuf::from(place).join("nats-server"));
-        let program = program.into_iter().find(|path| path.exists()).ok_or_else(|| {
-            Failure::Unreachable("the Debian package nats-server is not installed".to_owned())
-        })?;
-        let port = TcpListener::bind(ANY_PORT)?.local_addr()?.port();
-        let child = Command::new(&program)
-            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| cannot_start(&program, error.to_string()))?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let (name, pid) = ("nats-server".to_owned(), Some(child.id()));
-        let (dialect, is_router) = (Arc::new(Nats), false);
-        let server = Self { name, address, dialect, is_router, pid, child: Some(child) };
-        eventually("nats-server does not answer", || Ok(TcpStream::connect(address).is_ok()))?;
-        Ok(server)
+        Ok(self)
     }
 
     /// A router that runs already.
@@ -225,7 +239,8 @@ fn memory(pid: u32) -> Result<u64> {
     Ok(kib.context("VmRSS is not in kB")? * 1024)
 }
 
-fn cannot_start(program: &Path, why: String) -> Failure {
+/// What to say of a program that does not run.
+pub fn cannot_start(program: &Path, why: String) -> Failure {
     Failure::Unreachable(format!("can't start {}: {why}", program.display()))
 }
 

@@ -34,6 +34,8 @@ pub struct Shape<'a> {
 pub enum Route {
     /// The receiver i modulo their number.
     Turns,
+    /// The receiver of the sender's own number, modulo their number.
+    Partner,
     /// All receivers.
     All,
     /// Whoever the key i modulo this leads to, always the same.
@@ -70,8 +72,9 @@ pub struct Traffic<'a> {
 
 impl<'a> Traffic<'a> {
     pub fn connect(setting: &'a Setting<'a>, shape: &Shape<'_>) -> Result<Self> {
-        let Shape { senders, receivers, route, pace, each, .. } = *shape;
+        let Shape { senders, receivers, pace, each, .. } = *shape;
         let server = setting.server;
+        let route = server.dialect().route(shape.route);
         let plan = Arc::new(match shape.contents {
             Contents::Uniform(length) => Plan::of(senders, length),
             Contents::Mixed(shortest, longest) => Plan::mixed(senders, shortest, longest),
@@ -81,7 +84,7 @@ impl<'a> Traffic<'a> {
         let to = to.collect::<Result<_>>()?;
         let from = (0..senders).map(|number| {
             let who = (Who::Sender(number), number);
-            let (period, to) = route.targets(receivers);
+            let (period, to) = route.targets(number, receivers);
             let block = Block::new(server.dialect(), who, &plan, pace.block(), period, to)?;
             let window = pace.window(block.message_bytes());
             Ok(Sender::new(server.join(who.0)?, block, each, window, copies))
@@ -137,14 +140,15 @@ pub const UNTIL_STOPPED: u64 = u64::MAX;
 
 impl Route {
     /// Whom message i is for, and after how many messages that begins anew.
-    fn targets(self, receivers: usize) -> (usize, impl Fn(u64) -> To) {
+    fn targets(self, sender: usize, receivers: usize) -> (usize, impl Fn(u64) -> To) {
         let period = match self {
             Self::Turns => receivers,
             Self::Keys(keys) => keys,
-            Self::All | Self::Master => 1,
+            Self::Partner | Self::All | Self::Master => 1,
         };
         let to = move |i: u64| match self {
             Self::Turns => To::One((i % receivers as u64) as usize),
+            Self::Partner => To::One(sender % receivers),
             Self::All => To::All,
             Self::Keys(keys) => To::Key(i % keys as u64),
             Self::Master => To::Master,
@@ -155,6 +159,7 @@ impl Route {
     fn check(self, plan: Arc<Plan>, receivers: usize) -> Check {
         match self {
             Self::Turns => Check::turns(plan, receivers),
+            Self::Partner => Check::pairs(plan, receivers),
             Self::All => Check::copies(plan, receivers),
             Self::Keys(keys) => Check::keys(plan, receivers, keys),
             // It is not known beforehand who is, but it may be only one.

@@ -4,15 +4,20 @@
 //! file here and one more line in `server`, and no workload changes. Nothing here owns a socket.
 
 mod nats;
+mod redis;
+mod relay;
 mod switchboard;
 
 use std::fmt;
 
 use anyhow::Result;
 
+use crate::bench::traffic::Route;
 use crate::failure::Failure;
 
 pub use nats::Nats;
+pub use redis::Redis;
+pub use relay::{Relay, hello as relay_hello};
 pub use switchboard::Switchboard;
 
 /// One end of a connection to the server under test. Numbers begin with 0.
@@ -92,6 +97,12 @@ pub struct Found {
 
 /// A wire.
 pub trait Dialect: Send + Sync {
+    /// How the server routes what is to be routed like this, if it can't do so: what it does is checked and
+    /// compared instead.
+    fn route(&self, route: Route) -> Route {
+        route
+    }
+
     /// Appends what `who` says first. The server answers it once `who` can send and be reached.
     fn hello(&self, who: Who, out: &mut Vec<u8>);
 
