@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p switchboard-router --features bench --bench instructions`
 //!
-//! The program runs itself under callgrind, once for each bench, and counts within [`measured`] alone. Instructions of the kernel are not counted. A ceiling is about an eighth above what was
+//! The program runs itself under callgrind, once for each bench, and counts within [`measured`] alone. Instructions
+//! of the kernel are not counted. A ceiling is about an eighth above what was
 //! measured when it was set: a compiler moves counts by a few percent, a mistake by more. Who makes something
 //! cheaper lowers its ceiling in the same commit.
 #![forbid(unsafe_code)]
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use switchboard_protocol::control::Service;
+use switchboard_protocol::control::{LeftReason, Service};
 use switchboard_protocol::limits::DEFAULT_MAX_FRAME;
 use switchboard_protocol::{Class, FixedHeader, Frame, Header, Instance, Mode, ServiceId};
 use switchboard_router::bench::Road;
@@ -49,9 +50,11 @@ const CEILINGS: &[(&str, f64)] = &[
     ("route: direct to 4 mailboxes", 170.0),
     ("route: hash over 4 mailboxes", 575.0),
     ("route: broadcast to 4 mailboxes, a copy", 230.0),
-    ("insert: into a class of 10", 16400.0),
-    ("insert: into a class of 1,000", 17400.0),
-    ("insert: into a class of 100,000", 18800.0),
+    ("insert: into a class of 10", 15600.0),
+    ("insert: into a class of 1,000", 16700.0),
+    ("insert: into a class of 100,000", 18000.0),
+    ("leave: masters, behind 1", 18500.0),
+    ("leave: masters, behind 50,000", 18500.0),
 ];
 
 fn main() -> ExitCode {
@@ -128,6 +131,7 @@ fn measure(name: &str) -> Result<()> {
             runtime.enable_all().build()?.block_on(route(of))
         }
         "insert" => insert(of),
+        "leave" => leave(of),
         _ => bail!("no bench is called {name}"),
     }
 }
@@ -224,6 +228,26 @@ fn insert(what: &str) -> Result<()> {
     Ok(())
 }
 
+/// Masters, one after the other: each leaves a hole where the next election begins to look.
+fn leave(what: &str) -> Result<()> {
+    let holes = number(what.strip_prefix("masters, behind ").context("how many have left")?)?;
+    let holes = holes.checked_sub(1).context("one has left at least")?;
+    let mut registry = registered(holes + INSERTS + 1, HashPolicy::Fixed)?;
+    for instance in 1..=holes {
+        unregister(&mut registry, instance)?;
+    }
+    let mut published = registry.table().clone();
+    bench(INSERTS as usize, || {
+        for number in 1..=INSERTS {
+            unregister(&mut registry, holes + number).expect("it is registered");
+            published = registry.table().clone();
+        }
+    });
+    let class = published.class(Class::new(5)?).context("it is registered")?;
+    ensure!(class.count().live == 1, "one is left");
+    Ok(())
+}
+
 /// A number with commas.
 fn number(text: &str) -> Result<u32> {
     Ok(text.replace(',', "").parse()?)
@@ -268,6 +292,16 @@ fn registered(size: u32, hash: HashPolicy) -> Result<Registry<Session>> {
         register(&mut registry, instance)?;
     }
     Ok(registry)
+}
+
+fn unregister(registry: &mut Registry<Session>, instance: u32) -> Result<()> {
+    let ids = vec![ServiceId::new(Class::new(5)?, Instance::new(instance)?)];
+    let handle = Session(Arc::new(instance.into()));
+    let change = Change::Unregister { handle, ids, reason: LeftReason::Disconnected };
+    match registry.apply(change, 1, &mut Effects::default()) {
+        Ok(_) => Ok(()),
+        Err(refusal) => bail!("{refusal}"),
+    }
 }
 
 fn register(registry: &mut Registry<Session>, instance: u32) -> Result<()> {

@@ -22,7 +22,7 @@ pub(super) fn elect<H: Clone>(
     joiner: Option<Office>,
 ) -> Option<Office> {
     let without_claim = |instance| Office { instance, claim: 0 };
-    let lowest = || class.members().next().map(|member| without_claim(member.instance));
+    let lowest = || class.lowest().map(|member| without_claim(member.instance));
     let holder = match class.policy().master {
         MasterPolicy::LowestId => return lowest(),
         MasterPolicy::Sticky => present.or_else(lowest)?,

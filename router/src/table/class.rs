@@ -100,6 +100,11 @@ impl<H: Clone> ClassTable<H> {
         self.members.iter()
     }
 
+    /// The live member with the lowest instance, found without a look at the holes that others left before it.
+    pub fn lowest(&self) -> Option<&Member<H>> {
+        self.members.live(0)
+    }
+
     /// All slots, ascending: the instance that each is for, and its member unless it is a hole.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Option<&Member<H>>)> {
         self.members.slots()

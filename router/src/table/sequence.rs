@@ -388,30 +388,41 @@ impl<H: Clone> Leaf<H> {
         instance: u32,
         slot: Option<Member<H>>,
     ) -> (Option<Member<H>>, Option<Self>) {
-        let mut displaced = None;
-        let mut right = None;
-        match self.position(instance) {
-            Ok(at) => displaced = std::mem::replace(&mut self.slots[at], slot),
-            Err(at) => {
-                self.instances.insert(at, instance);
-                self.slots.insert(at, slot);
-                if self.slots.len() > FANOUT {
-                    let cut = split_point(at, self.slots.len());
-                    let mut leaf = Self {
-                        instances: self.instances.split_off(cut),
-                        slots: self.slots.split_off(cut),
-                        ..Self::default()
-                    };
-                    leaf.recount();
-                    right = Some(leaf);
-                    // What grew by one has room for twice as many.
-                    self.instances.shrink_to_fit();
-                    self.slots.shrink_to_fit();
-                }
+        let at = match self.position(instance) {
+            Ok(at) => {
+                let displaced = std::mem::replace(&mut self.slots[at], slot);
+                self.recount();
+                return (displaced, None);
             }
+            Err(at) => at,
+        };
+        self.count_in(slot.as_ref());
+        self.instances.insert(at, instance);
+        self.slots.insert(at, slot);
+        if self.slots.len() <= FANOUT {
+            return (None, None);
         }
+        let cut = split_point(at, self.slots.len());
+        let mut right = Self {
+            instances: self.instances.split_off(cut),
+            slots: self.slots.split_off(cut),
+            ..Self::default()
+        };
+        right.recount();
         self.recount();
-        (displaced, right)
+        // What grew by one has room for twice as many.
+        self.instances.shrink_to_fit();
+        self.slots.shrink_to_fit();
+        (None, Some(right))
+    }
+
+    /// Counts a slot that is about to be added, without looking at the others.
+    fn count_in(&mut self, slot: Option<&Member<H>>) {
+        let weight = slot.map_or(0, |member| member.weight);
+        let even = self.count.slots == 0 || self.each == weight;
+        self.each = if even { weight } else { 0 };
+        self.count =
+            self.count.plus(Count { slots: 1, live: slot.is_some().into(), weight: weight.into() });
     }
 
     fn remove(&mut self, instance: u32, keep: Keep) -> Option<Member<H>> {
