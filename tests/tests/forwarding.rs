@@ -320,6 +320,56 @@ fn broadcast_from_another_class_has_no_echo_to_give() {
 }
 
 #[test]
+fn broadcasts_of_one_read_arrive_whole_and_in_order_whatever_they_look_like() {
+    let router = RouterProcess::start();
+    let mut sender = router.join(&["6.1", "6.2"]);
+    let mut members = members(&router, &[1, 2]);
+    let other = id("6.2");
+    // Long and short ones, from two ids, to two classes, with flags and without.
+    let lengths = [40, 40, 8, 8, 64, 40, 7, 0, 300, 9];
+    let frames: Vec<Frame> = (0..200_usize)
+        .map(|n| {
+            let source = if n % 17 == 0 { other } else { sender.id() };
+            let class = if n % 23 == 0 { 6 } else { 5 };
+            let payload = numbered(n as u64, 8 + lengths[n % lengths.len()]);
+            let frame = to_class(source, Mode::Broadcast, class, payload);
+            match n % 13 {
+                0 => frame.with(Flags::DROPPABLE),
+                1 => frame.with(Flags::REPORT),
+                _ => frame,
+            }
+        })
+        .collect();
+    sender.send_all(&frames);
+    sender.sync();
+    let expected: Vec<u64> = (0..200).filter(|n| n % 23 != 0).collect();
+    for member in members.values_mut() {
+        member.sync();
+        let got = member.take_data();
+        let numbers: Vec<u64> = got.iter().map(|frame| number_of(&frame.payload)).collect();
+        assert_eq!(numbers, expected);
+        let sent = expected.iter().map(|n| &frames[*n as usize]);
+        assert!(got.iter().zip(sent).all(|(got, sent)| got == sent), "as they were sent");
+    }
+    let copies = 2 * expected.len() as u64;
+    eventually("all are counted", || router.outcome("5", "delivered") == copies);
+    // Nobody else is of the sender's own class.
+    assert_eq!(router.outcome("6", "no_instance"), 9);
+}
+
+#[test]
+fn broadcasts_of_one_read_to_nobody_are_reported_one_by_one() {
+    let router = RouterProcess::start();
+    let mut sender = router.join(&["6.1"]);
+    let frame = to_class(sender.id(), Mode::Broadcast, 6, "anybody?").with(Flags::REPORT);
+    sender.send_all(&[frame.clone(), frame.clone(), frame]);
+    sender.sync();
+    let reports = sender.take_reports();
+    assert_eq!(reports.len(), 3);
+    assert!(reports.iter().all(|report| report.reason == Reason::NoInstance), "{reports:?}");
+}
+
+#[test]
 fn a_session_with_several_instances_gets_one_copy_of_a_broadcast() {
     let router = RouterProcess::start();
     let mut sender = router.join(&["6.1"]);
@@ -421,6 +471,10 @@ fn frames_are_counted_by_class_and_mode() {
     }
     sender.sync();
     node.sync();
+    // What a node has read already is counted a moment later, when the write that brought it has returned.
+    let sent = [Mode::Master, Mode::Hash, Mode::Random, Mode::Broadcast, Mode::LeastLoaded];
+    let sent = sent.into_iter().map(|mode| 10 + mode as u64).sum::<u64>();
+    eventually("all are counted", || router.outcome("matchsvr", "delivered") == sent);
     let metrics = router.metrics();
     for mode in [Mode::Master, Mode::Hash, Mode::Random, Mode::Broadcast, Mode::LeastLoaded] {
         let labels = [("class", "matchsvr"), ("mode", mode.name())];

@@ -184,7 +184,7 @@ fn release_round(class: Class, frames: VecDeque<Parked>, local: &mut Local) -> V
                 let sender = sender.map(|member| member.handle.session());
                 let frame = Frame { header, bytes: &bytes[start..], at: start };
                 local.out.counters.released(class, 1);
-                broadcast(&frame, run, sender, of, local);
+                broadcast(frame.bytes, run, sender, of, local);
             }
             (_, None) => {}
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchboard_protocol::limits::FIXED_HEADER;
-use switchboard_protocol::{Flags, Mode};
+use switchboard_protocol::{FixedHeader, Flags, Mode};
 
 use crate::counters::{Bucket, Flow};
 use crate::mailbox::runs::{Run, Runs};
@@ -185,7 +185,7 @@ impl Batch {
                 targets += 1;
             }
         }
-        self.copies += targets as usize;
+        self.copies += targets as usize * run.frames as usize;
         targets
     }
 
@@ -236,10 +236,34 @@ impl Default for Batch {
     }
 }
 
+/// A broadcast and those right behind it that are like it, `most` at most: they go to the same sessions, so each of
+/// these is looked up once for all of them. One that is a call has a report of its own.
+pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> Run {
+    let mut run = first;
+    if first.flags.contains(Flags::CALL) {
+        return run;
+    }
+    // A header of the same kind and flags is as long. What is longer than the first may be over the limit.
+    let lengths = header.header_len()..=first.end - first.start;
+    let alike = bytes[first.start..].first_chunk().map(Likeness::of);
+    while (run.frames as usize) < most
+        && let Some(fixed) = bytes[run.end..].first_chunk::<FIXED_HEADER>()
+        && Some(Likeness::of(fixed)) == alike
+    {
+        let length = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
+        if !lengths.contains(&length) || run.end + length > bytes.len() {
+            break;
+        }
+        run.end += length;
+        run.frames += 1;
+    }
+    run
+}
+
 /// How many targets of a batch are found without a search.
 const RECENT: usize = 64;
 /// How many copies of broadcasts a batch gathers: one broadcast to a whole large class, or many to a
 /// small one.
-const MAX_COPIES: usize = 1 << 16;
+pub const MAX_COPIES: usize = 1 << 16;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;

@@ -17,12 +17,12 @@ use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{Class, FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
-use self::batch::Likeness;
+use self::batch::{Likeness, MAX_COPIES, stretch};
 use self::held::{Held, offer_batch};
 use self::local::Local;
 use crate::counters::{Bucket, Outcome, Volume};
 use crate::mailbox::Mailbox;
-use crate::mailbox::runs::{Frame, Run};
+use crate::mailbox::runs::{Frame, Frames, Run};
 use crate::parking::Refused;
 use crate::registry::Refusal;
 use crate::table::{ClassTable, Pick, Table};
@@ -97,7 +97,8 @@ pub fn forward(
             Kind::Data(mode) => {
                 if source.owns(header.source) {
                     match place(&header, mode, bytes, at..end, source, &table, waker, local) {
-                        Placed::Done => {}
+                        Placed::Done => at = end,
+                        Placed::Upto(end) => at = end,
                         Placed::Barred => break Stop::Barred,
                         Placed::Again => {
                             finish(bytes, source, waker, local);
@@ -110,6 +111,7 @@ pub fn forward(
                     }
                 } else {
                     refuse_source(&header, mode, at, source, local);
+                    at = end;
                 }
             }
             Kind::Control => break Stop::Control(header.length as usize),
@@ -118,7 +120,6 @@ pub fn forward(
                 break Stop::Malformed(format!("a node does not send frames of kind {kind}"));
             }
         }
-        at = end;
         if local.batch.is_large() {
             break Stop::Turn;
         }
@@ -147,6 +148,8 @@ fn place_alike(bytes: &[u8], at: usize, max_frame: u32, local: &mut Local) -> Op
 enum Placed {
     /// It is noted for its target, waits for one, or is lost and counted.
     Done,
+    /// So are others behind it that are like it, to here.
+    Upto(usize),
     /// Nothing, for now. ORDER: a frame that waits goes in when all before it have been offered, and by
     /// the latest table.
     Again,
@@ -206,8 +209,17 @@ fn place(
             local.batch.add(target, run);
         }
         Ok((class, _)) => {
+            let most = MAX_COPIES / class.count().live.max(1) as usize;
+            let run = stretch(header, bytes, run, most);
             source.note(bucket, run.volume(), local);
-            broadcast(&frame, run, Some(source.mailbox.session()), class, local);
+            broadcast(
+                &bytes[run.start..run.end],
+                run,
+                Some(source.mailbox.session()),
+                class,
+                local,
+            );
+            return Placed::Upto(run.end);
         }
         Err(reason) => {
             return place_nowhere(frame, bucket, reason, source, table.version(), local);
@@ -272,22 +284,22 @@ fn place_nowhere(
     Placed::Done
 }
 
-/// Notes a frame for every session of a class, but for its sender's unless it asks for an echo. A session
-/// with several instances of the class gets it once.
+/// Notes frames for every session of a class, but for their sender's unless they ask for an echo. A session
+/// with several instances of the class gets each once.
 fn broadcast(
-    frame: &Frame<'_>,
+    frames: &[u8],
     run: Run,
     sender: Option<u64>,
     class: &ClassTable<Arc<Mailbox>>,
     local: &mut Local,
 ) {
-    let echo = frame.header.flags.contains(Flags::ECHO);
+    let echo = run.flags.contains(Flags::ECHO);
     let targets =
         local.batch.broadcast(class, run, |mailbox| echo || Some(mailbox.session()) != sender);
     if targets == 0 {
-        local.out.lose(Frame { header: frame.header, ..*frame }, Reason::NoInstance);
-    } else if frame.header.flags.contains(Flags::CALL) {
-        local.out.report(frame, Reason::Delivered, targets);
+        Frames::of(frames).for_each(|frame| local.out.lose(frame, Reason::NoInstance));
+    } else if run.flags.contains(Flags::CALL) {
+        Frames::of(frames).for_each(|frame| local.out.report(&frame, Reason::Delivered, targets));
     }
 }
 
