@@ -22,8 +22,5 @@ ulimit -n "$files" 2>/dev/null || {
     exit 1
 }
 
-echo "## $connections connections that only ping"
-"$programs/routerctl" bench idle --connections "$connections" --parallel 256 --hold 30 --rounds 1 --patience 300 --quiet
-echo "## a flood among 100 and 1000 reconnects a second, while they stay"
-"$programs/routerctl" bench churn --idle "$connections" --connections 1000 --rate 1000 --senders 50 --receivers 50 \
+"$programs/routerctl" bench churn --idle "$connections" --hold 30 --connections 1000 --rate 1000 --senders 50 --receivers 50 \
     --seconds 20 --rounds 1 --patience 300 --quiet

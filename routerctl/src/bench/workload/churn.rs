@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, value_parser};
 
+use super::idle::{gather, hold};
 use super::{LONGEST, Setting, Workload, beside};
 use crate::bench::Pace;
 use crate::bench::crowd::{Crowd, allow_open_files};
@@ -26,6 +27,9 @@ pub struct Churn {
     /// How many more connections stay meanwhile, registered and idle
     #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=8_000_000))]
     idle: u32,
+    /// How many seconds all of them only ping before anything else happens
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=86_400))]
+    hold: u32,
     /// How many seconds the flood goes alone, and then again beside the churn
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=86_400))]
     seconds: u32,
@@ -61,7 +65,7 @@ impl Workload for Churn {
 
     fn check(&self) -> Result<()> {
         let others = usize::from(self.senders) + usize::from(self.receivers);
-        allow_open_files(self.members() + others)
+        allow_open_files((self.connections + self.idle) as usize + others)
     }
 
     fn wants_fresh_servers(&self) -> bool {
@@ -77,12 +81,14 @@ impl Workload for Churn {
             each: UNTIL_STOPPED,
             pace: &self.pace,
         };
+        let mut first = Figures::default();
         let memory = setting.server.memory()?;
-        let gathering = Instant::now();
-        let mut crowd = Crowd::new(setting.server, self.members(), setting.patience)?;
-        crowd.gather(AT_A_TIME, |came| setting.progress.add(came as u64))?;
-        let join_rate = self.members() as f64 / gathering.elapsed().as_secs_f64();
-        let grown = memory.zip(setting.server.memory()?);
+        let members = self.connections + self.idle;
+        let mut crowd = gather(setting, members, AT_A_TIME, &mut first)?;
+        if let Some((before, after)) = memory.zip(setting.server.memory()?) {
+            first.add(figures::MEMORY, after.saturating_sub(before) as f64 / f64::from(members));
+        }
+        hold(setting, &mut crowd, self.hold, &mut first)?;
         let (delivered, mut figures) = beside(setting, &flood, |flow| {
             let calm = self.wait(flow)?;
             let start = Instant::now();
@@ -98,22 +104,17 @@ impl Workload for Churn {
         })?;
         crowd.expect_alive()?;
         figures.add(figures::MESSAGES, delivered.messages as f64);
-        figures.add(figures::CONNECTIONS, self.members() as f64);
-        figures.add(figures::JOIN_RATE, join_rate);
-        if let Some((before, after)) = grown {
-            let each = after.saturating_sub(before) as f64 / self.members() as f64;
-            figures.add(figures::MEMORY, each);
-        }
+        // How long joining takes is told of those who come back.
+        let again = [figures::JOINING, [figures::JOIN_CPU; 4]].concat();
+        first
+            .iter()
+            .filter(|(figure, _)| !again.contains(figure))
+            .for_each(|(figure, value)| figures.add(figure, value));
         Ok(figures)
     }
 }
 
 impl Churn {
-    /// All but those of the flood. The first of them take turns.
-    fn members(&self) -> usize {
-        self.connections as usize + self.idle as usize
-    }
-
     /// How many messages a second arrive while nothing else happens.
     fn wait(&self, flow: &Flow) -> Result<f64> {
         let (start, before) = (Instant::now(), flow.arrived_in_all());
@@ -129,7 +130,7 @@ impl Churn {
         let (start, mut gone, mut back) = (Instant::now(), 0, 0);
         while start.elapsed() < self.period() && !flow.is_over() {
             let due = (start.elapsed().as_secs_f64() * f64::from(self.rate)) as u64;
-            while gone < due && crowd.joining() < AT_A_TIME {
+            while gone < due && crowd.joining() < AT_A_TIME.into() {
                 let number = (gone % u64::from(self.connections)) as usize;
                 // Who has not come back yet can't leave.
                 if !crowd.leave(number) {
@@ -160,4 +161,4 @@ impl Churn {
 
 const TICK: Duration = Duration::from_millis(1);
 /// How many are on their way in at a time, at most.
-const AT_A_TIME: usize = 256;
+const AT_A_TIME: u16 = 256;

@@ -59,17 +59,7 @@ impl Workload for Idle {
         let mut figures = Figures::default();
         let before = setting.server.memory()?;
         let mut crowd = gather(setting, self.connections, self.parallel, &mut figures)?;
-        let meter = Meter::start(setting.server)?;
-        let end = Instant::now() + Duration::from_secs(self.hold.into());
-        while Instant::now() < end {
-            crowd.keep_alive()?;
-            std::thread::sleep(Duration::from_millis(20).min(end - Instant::now()));
-        }
-        let spent = meter.stop()?;
-        if let (Some(cpu_ns), true) = (spent.cpu_ns, self.hold > 0) {
-            let percent = cpu_ns as f64 / spent.took.as_nanos() as f64 * 100.0;
-            figures.add(figures::IDLE_CPU, percent);
-        }
+        hold(setting, &mut crowd, self.hold, &mut figures)?;
         if let Some((before, after)) = before.zip(setting.server.memory()?) {
             let each = after.saturating_sub(before) as f64 / f64::from(self.connections);
             figures.add(figures::MEMORY, each);
@@ -104,8 +94,29 @@ impl Workload for Connect {
     }
 }
 
+/// Keeps everybody for so many seconds, and notes what that takes of the server.
+pub(super) fn hold(
+    setting: &Setting<'_>,
+    crowd: &mut Crowd<'_>,
+    seconds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    let meter = Meter::start(setting.server)?;
+    let end = Instant::now() + Duration::from_secs(seconds.into());
+    while Instant::now() < end {
+        crowd.keep_alive()?;
+        std::thread::sleep(Duration::from_millis(20).min(end - Instant::now()));
+    }
+    let spent = meter.stop()?;
+    if let (Some(cpu_ns), true) = (spent.cpu_ns, seconds > 0) {
+        let percent = cpu_ns as f64 / spent.took.as_nanos() as f64 * 100.0;
+        figures.add(figures::IDLE_CPU, percent);
+    }
+    Ok(())
+}
+
 /// Has everybody join, and notes how fast that went.
-fn gather<'a>(
+pub(super) fn gather<'a>(
     setting: &Setting<'a>,
     connections: u32,
     parallel: u16,
