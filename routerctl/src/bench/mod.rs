@@ -8,6 +8,7 @@
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
 //!   `connection`, `poller`: the sockets;
 //! - `sdk`: floods and calls through the Rust SDK instead;
+//! - `grow`: how cost grows with what there is to do, a plot and a table of it;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
 mod answering;
@@ -21,6 +22,7 @@ mod crowd;
 mod dialect;
 mod figures;
 mod flow;
+mod grow;
 mod plan;
 mod poller;
 mod progress;
@@ -87,6 +89,11 @@ enum Work {
     Idle(Of<Idle>),
     /// How many connections a second connect and register
     Connect(Of<Connect>),
+    /// How cost grows with instances, copies, connections and threads: a plot and a table
+    ///
+    /// Starts routers of its own, one for each sweep, and takes a few minutes. CPU time is that of the router. Messages
+    /// are checked as in the other commands; of registrations each has to be answered.
+    Grow(grow::Grow),
 }
 
 // A workload with its own options and those of all. A doc comment would be its help.
@@ -155,6 +162,7 @@ Examples:
   routerctl bench idle --connections 20000    what a connection costs in memory
   routerctl bench isolation --policy drop-new one receiver of four stops reading
   routerctl bench flood --sdk --senders 1     through nodes of the Rust SDK, and without it to compare
+  routerctl bench grow --svg growth.svg       what more instances and connections cost
   routerctl bench flood --connect 10.0.0.1:2000 --json
 
 A figure is the median over the rounds. CPU time is that of all threads of the server, user and system, by
@@ -178,6 +186,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Work::Churn(of) => contest::run(&of.common, &of.workload),
         Work::Idle(of) => contest::run(&of.common, &of.workload),
         Work::Connect(of) => contest::run(&of.common, &of.workload),
+        Work::Grow(options) => grow::run(options),
     }
 }
 
