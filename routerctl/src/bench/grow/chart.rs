@@ -24,6 +24,15 @@ pub fn svg(sweeps: &[Sweep]) -> String {
         chart(&mut out, sweep);
         line(&mut out, format_args!("</g>"));
     }
+    if !sweeps.len().is_multiple_of(COLUMNS) {
+        // Beside the last chart.
+        let x = width - MARGIN / 2.0 - CELL.0 + LEFT;
+        let first = height - MARGIN / 2.0 - CELL.1 + TOP;
+        for (number, words) in NOTE.iter().enumerate() {
+            let y = first + number as f64 * 20.0;
+            line(&mut out, format_args!("<text class=\"soft\" x=\"{x}\" y=\"{y}\">{words}</text>"));
+        }
+    }
     out += "</svg>\n";
     out
 }
@@ -187,10 +196,19 @@ const LETTER: f64 = 6.1;
 const FEW: usize = 6;
 /// How many times the lowest cost the highest is at least, for an axis by magnitudes.
 const SEVERAL_MAGNITUDES: f64 = 12.0;
+const NOTE: [&str; 7] = [
+    "Less is better; what is flat costs the same",
+    "however much there is.",
+    "",
+    "CPU time of the router, user and system,",
+    "of all its threads. Sizes go by orders of",
+    "magnitude, and so do costs that differ by",
+    "more than one.",
+];
 const COLOURS: [&str; 3] = ["a", "b", "c"];
 const STYLE: &str = "
 text{font:12px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#24292f}
-.title{font-size:14px;font-weight:600}.soft{fill:#57606a}.end{text-anchor:end}.middle{text-anchor:middle}
+.title{font-size:13.5px;font-weight:600}.soft{fill:#57606a}.end{text-anchor:end}.middle{text-anchor:middle}
 .paper{fill:#fff}.grid{stroke:#e3e7eb}.axis{stroke:#8c959f}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.dot{stroke:none}
 .line.a{stroke:#1f6feb}.line.b{stroke:#c2570c}.line.c{stroke:#1a7f37}
@@ -256,7 +274,7 @@ mod tests {
         for words in ["A frame", "instances", "CPU ns", "direct", "hash"] {
             assert_eq!(svg.matches(&format!(">{words}</text>")).count(), 5, "{words}");
         }
-        assert!(svg.contains("prefers-color-scheme:dark"));
+        assert!(svg.contains("prefers-color-scheme:dark") && svg.contains("Less is better"));
         for element in ["svg", "g", "text", "title", "circle", "style"] {
             let (begun, ended) = (format!("<{element}"), format!("</{element}>"));
             let begun = svg.split(&begun).skip(1).filter(|rest| rest.starts_with([' ', '>']));
