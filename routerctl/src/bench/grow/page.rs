@@ -29,7 +29,9 @@ impl Origin {
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let model = model.map_or("an unknown processor", |(_, model)| model.trim());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let kernel = read("/proc/sys/kernel/osrelease");
+        let release = read("/proc/sys/kernel/osrelease");
+        // Without what whoever built it called it.
+        let kernel = release.split('-').next().unwrap_or_default();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let words = ["routerctl".to_owned()].into_iter().chain(std::env::args().skip(1));
         Self {
