@@ -20,6 +20,7 @@ pub struct Check {
 enum Order {
     Stepping(Stepping),
     Keyed(Keyed),
+    Anywhere(Anywhere),
 }
 
 /// Where it is settled beforehand who gets what.
@@ -40,6 +41,15 @@ struct Keyed {
     /// By key: who got its messages so far.
     owners: Vec<Option<usize>>,
     /// By receiver and sender: the number that its messages have got to, since keys share a receiver.
+    reached: Vec<u64>,
+}
+
+/// Where the server may choose a receiver for each message anew.
+#[derive(Debug)]
+struct Anywhere {
+    /// By sender: a bit for each number that has come.
+    come: Vec<Vec<u64>>,
+    /// By receiver and sender: the number that its messages have got to.
     reached: Vec<u64>,
 }
 
@@ -94,6 +104,13 @@ impl Check {
         Self { plan, order: Order::Keyed(Keyed { keys, next, owners, reached }) }
     }
 
+    /// Every message comes once, to any receiver, and in order there.
+    pub fn anywhere(plan: Arc<Plan>, receivers: usize) -> Self {
+        let senders = plan.senders();
+        let (come, reached) = (vec![Vec::new(); senders], vec![0; receivers * senders]);
+        Self { plan, order: Order::Anywhere(Anywhere { come, reached }) }
+    }
+
     /// How many senders there are.
     pub fn senders(&self) -> usize {
         self.plan.senders()
@@ -111,6 +128,7 @@ impl Check {
         let right = match &mut self.order {
             Order::Stepping(order) => order.arrival(receiver, sender, number),
             Order::Keyed(order) => order.arrival(receiver, sender, senders, number),
+            Order::Anywhere(order) => order.arrival(receiver, sender, senders, number),
         };
         match right {
             Ok(()) => Ok(sender),
@@ -135,6 +153,13 @@ impl Check {
                 let (place, next) = next.find(|(place, next)| **next < sent[place / order.keys])?;
                 let sender = place / order.keys;
                 Some(format!("message {next} of sender {sender} came nowhere"))
+            }
+            Order::Anywhere(order) => {
+                let mut senders = sent.iter().enumerate();
+                senders.find_map(|(sender, sent)| {
+                    let number = (0..*sent).find(|number| !order.has_come(sender, *number))?;
+                    Some(format!("message {number} of sender {sender} came nowhere"))
+                })
             }
         }
     }
@@ -180,6 +205,38 @@ impl Keyed {
         }
         *reached = number + 1;
         Ok(())
+    }
+}
+
+impl Anywhere {
+    #[inline]
+    fn arrival(
+        &mut self,
+        receiver: usize,
+        sender: usize,
+        senders: usize,
+        number: u64,
+    ) -> Result<(), String> {
+        let come = &mut self.come[sender];
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if word >= come.len() {
+            come.resize((word + 1).next_power_of_two(), 0);
+        }
+        if come[word] & bit != 0 {
+            return Err("each message once".to_owned());
+        }
+        come[word] |= bit;
+        let reached = &mut self.reached[receiver * senders + sender];
+        if number < *reached {
+            return Err(format!("messages from {reached} on"));
+        }
+        *reached = number + 1;
+        Ok(())
+    }
+
+    fn has_come(&self, sender: usize, number: u64) -> bool {
+        let word = self.come[sender].get((number / 64) as usize);
+        word.is_some_and(|word| word & 1 << (number % 64) != 0)
     }
 }
 
@@ -279,5 +336,22 @@ mod tests {
         let said =
             "receiver 0: expected messages from 2 on of sender 0, got its message 0".to_owned();
         assert_eq!(arrivals(&mut Check::keys(plan(), 2, 3), &overtaken), Err(said));
+    }
+
+    #[test]
+    fn a_message_for_anybody_comes_once_and_in_order_at_each_receiver() {
+        let mut check = Check::anywhere(plan(), 2);
+        let right = [(1, 0, 0), (0, 0, 2), (0, 1, 0), (1, 0, 1), (1, 0, 70)];
+        assert_eq!(arrivals(&mut check, &right), Ok(()));
+        let missing = "message 3 of sender 0 came nowhere";
+        assert_eq!(check.missing(&[4, 1]).as_deref(), Some(missing));
+        assert_eq!(check.missing(&[3, 1]), None);
+        for (arrival, said) in [
+            ((0, 0, 1), "each message once of sender 0, got its message 1"),
+            ((1, 0, 3), "messages from 71 on of sender 0, got its message 3"),
+        ] {
+            let said = format!("receiver {}: expected {said}", arrival.0);
+            assert_eq!(arrivals(&mut check, &[arrival]), Err(said));
+        }
     }
 }

@@ -8,6 +8,7 @@
 //!   `calls`, `asking`, `answering`: the same of requests and replies; `crowd`: connections that only stay;
 //!   `connection`, `poller`: the sockets;
 //! - `sdk`: floods and calls through the Rust SDK instead;
+//! - `grow`: how cost grows with what there is to do, a plot and a table of it;
 //! - `peers`: all that has a bar beside other servers, and a report of it;
 //! - `figures`, `report`, `progress`: what is measured, and what people see of it.
 
@@ -23,6 +24,7 @@ mod dialect;
 mod figures;
 mod flow;
 mod foreign;
+mod grow;
 mod peers;
 mod plan;
 mod poller;
@@ -98,6 +100,11 @@ enum Work {
     /// installed is named and left out; so is one that fails at a piece of work, there. Whether the bar is
     /// reached has no influence on the exit code.
     Peers(peers::Peers),
+    /// How cost grows with instances, copies, connections and threads: a plot and a table
+    ///
+    /// Starts routers of its own, one for each sweep, and takes a few minutes. CPU time is that of the router. Messages
+    /// are checked as in the other commands; of registrations each has to be answered.
+    Grow(grow::Grow),
     /// Copies bytes until it is killed: the other end of --beside relay
     #[command(hide = true)]
     Relay,
@@ -171,6 +178,7 @@ Examples:
   routerctl bench idle --connections 20000    what a connection costs in memory
   routerctl bench isolation --policy drop-new one receiver of four stops reading
   routerctl bench flood --sdk --senders 1     through nodes of the Rust SDK, and without it to compare
+  routerctl bench grow --svg growth.svg       what more instances and connections cost
   routerctl bench flood --connect 10.0.0.1:2000 --json
 
 A figure is the median over the rounds. CPU time is that of all threads of the server, user and system, by
@@ -182,6 +190,7 @@ server can't be reached or started.";
 /// Runs the command.
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.work {
+        Work::Grow(options) => grow::run(options),
         Work::Peers(peers) => peers::run(peers),
         Work::Relay => relay::run(),
         work => match work.workload() {
@@ -207,7 +216,7 @@ impl Work {
             Self::Churn(of) => (&of.common, &of.workload),
             Self::Idle(of) => (&of.common, &of.workload),
             Self::Connect(of) => (&of.common, &of.workload),
-            Self::Peers(_) | Self::Relay => return None,
+            Self::Grow(_) | Self::Peers(_) | Self::Relay => return None,
         })
     }
 }

@@ -32,6 +32,11 @@ impl Plan {
     /// Messages of one length, at least [`SHORTEST`].
     pub fn of(senders: usize, length: usize) -> Self {
         let kinds = if length > LONG { FEW_KINDS } else { KINDS };
+        Self::of_kinds(senders, length, kinds)
+    }
+
+    /// The same with this many kinds, a power of two: few of them make short blocks.
+    pub fn of_kinds(senders: usize, length: usize, kinds: usize) -> Self {
         Self::with_lengths(senders, vec![length; kinds])
     }
 

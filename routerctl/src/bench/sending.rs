@@ -22,6 +22,8 @@ pub struct Sender {
     pub window: u64,
     /// How often each message arrives.
     pub copies: u64,
+    /// How many it sends at a time, at most.
+    pub at_a_time: u64,
     /// The last of every so many messages goes to a receiver that may stop, and counts aside.
     pub aside: Option<u64>,
     sent: u64,
@@ -44,8 +46,21 @@ enum Turn {
 
 impl Sender {
     pub fn new(connection: Connection, block: Block, goal: u64, window: u64, copies: u64) -> Self {
-        let (sent, pending, blocked, done, aside) = (0, 0..0, false, false, None);
-        Self { connection, block, goal, window, copies, aside, sent, pending, blocked, done }
+        let (sent, pending, blocked, done) = (0, 0..0, false, false);
+        let (at_a_time, aside) = (u64::MAX, None);
+        Self {
+            connection,
+            block,
+            goal,
+            window,
+            copies,
+            at_a_time,
+            aside,
+            sent,
+            pending,
+            blocked,
+            done,
+        }
     }
 
     /// How many of the messages that were sent count aside.
@@ -67,7 +82,8 @@ impl Sender {
                 }
                 return Ok(Turn::Done);
             }
-            let count = self.block.left(self.sent).min(self.goal - self.sent);
+            let left = self.block.left(self.sent).min(self.goal - self.sent);
+            let count = left.min(self.at_a_time);
             let aside = self.sent_aside();
             let on_their_way = self.sent - aside - flow.arrived_of(number) / self.copies
                 + flow.aside_on_their_way(number, aside);

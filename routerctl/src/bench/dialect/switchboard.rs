@@ -105,7 +105,7 @@ impl Dialect for Switchboard {
             // What comes by the million is looked at by hand.
             let header = match (head[4], head[5]) {
                 (DIRECT | BROADCAST, 0) => FIXED_HEADER,
-                (MASTER, REPORT) => FIXED_HEADER,
+                (MASTER | RANDOM, REPORT) => FIXED_HEADER,
                 (HASH, REPORT) => FIXED_HEADER + 8,
                 _ => usize::MAX,
             };
@@ -146,7 +146,7 @@ fn other(at: usize, bytes: &[u8], found: &mut Found) -> Result<()> {
 
 fn control(message: &Control, found: &mut Found) -> Result<()> {
     match message {
-        Control::Welcome(_) | Control::Pong(_) => found.answers += 1,
+        Control::Welcome(_) | Control::Registered(_) | Control::Pong(_) => found.answers += 1,
         Control::Ping(ping) => {
             Control::Pong(*ping).to_frame().encode(&mut found.say);
         }
@@ -174,6 +174,7 @@ const MEMBERS: Class = Class::of(253);
 const DIRECT: u8 = Mode::Direct as u8;
 const BROADCAST: u8 = Mode::Broadcast as u8;
 const MASTER: u8 = Mode::Master as u8;
+const RANDOM: u8 = Mode::Random as u8;
 const HASH: u8 = Mode::Hash as u8;
 const REPORT: u8 = Flags::REPORT.raw();
 /// The longest that a router with default settings grants. Who sends nothing has to ping within three.
