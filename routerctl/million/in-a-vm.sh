@@ -14,7 +14,7 @@ trap 'rm -rf "$root"' EXIT
 
 mkdir -p "$root"/{bin,dev,proc,sys,tmp}
 cp /bin/busybox "$programs/router" "$programs/routerctl" "$here/run.sh" "$root/bin/"
-for name in sh mount cat ip poweroff echo uname grep; do ln -s busybox "$root/bin/$name"; done
+for name in sh mount cat ip poweroff echo uname grep mktemp rm; do ln -s busybox "$root/bin/$name"; done
 # The libraries that the programs name, at the places where they look for them.
 ldd "$programs/router" "$programs/routerctl" | grep --only-matching '/lib[^ ]*' | sort --unique | while read -r library; do
     mkdir -p "$root$(dirname "$library")"

@@ -25,13 +25,20 @@ pub struct Crowd<'a> {
     poller: Poller,
     scratch: Scratch,
     patience: Duration,
+    /// In what time everybody is pinged.
+    heartbeat: Duration,
     /// Who is pinged next, and when all have last been.
     next: usize,
     swept: Instant,
 }
 
 impl<'a> Crowd<'a> {
-    pub fn new(server: &'a Server, size: usize, patience: Duration) -> Result<Self> {
+    pub fn new(
+        server: &'a Server,
+        size: usize,
+        heartbeat: Duration,
+        patience: Duration,
+    ) -> Result<Self> {
         Ok(Self {
             server,
             members: (0..size).map(|_| None).collect(),
@@ -41,6 +48,7 @@ impl<'a> Crowd<'a> {
             // What comes here is short, but for what a router may tell of itself.
             scratch: Scratch::small(),
             patience,
+            heartbeat,
             next: 0,
             swept: Instant::now(),
         })
@@ -125,7 +133,7 @@ impl<'a> Crowd<'a> {
     /// Pings those whose turn it is: everybody once in a while, evenly spread. Who holds connections for long
     /// calls this often.
     pub fn keep_alive(&mut self) -> Result<()> {
-        let part = self.swept.elapsed().as_secs_f64() / SWEEP.as_secs_f64();
+        let part = self.swept.elapsed().as_secs_f64() / self.heartbeat.as_secs_f64();
         let due = ((self.members.len() as f64 * part) as usize).min(self.members.len());
         while self.next < due {
             self.visit(self.next, |connection, scratch| {
@@ -206,8 +214,6 @@ fn not_for_members(number: usize) -> Failure {
     Failure::Check(format!("member {number} got a message, and none is for it"))
 }
 
-/// In what time everybody is pinged: a heartbeat, of which nodes may miss two.
-const SWEEP: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Files that either process has open besides, and other connections.
 const OTHER_FILES: u64 = 256;

@@ -46,7 +46,11 @@ impl Dialect for Switchboard {
             version: VERSION,
             services: vec![Service::of(Self::id(who))],
             incarnation: self.incarnation,
-            heartbeat_ms: HEARTBEAT_MS,
+            heartbeat_ms: match who {
+                // The router gives as much as it is configured to.
+                Who::Member(_) => u32::MAX,
+                Who::Sender(_) | Who::Receiver(_) => HEARTBEAT_MS,
+            },
             ..Hello::default()
         };
         Control::Hello(hello).to_frame().encode(out);

@@ -27,6 +27,10 @@ pub struct Churn {
     /// How many more connections stay meanwhile, registered and idle
     #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=8_000_000))]
     idle: u32,
+    /// How many seconds a heartbeat of those has, in which each pings once; as long as the router's
+    /// `heartbeat.max_ms` at most
+    #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(1..=3600))]
+    heartbeat: u32,
     /// How many seconds all of them only ping before anything else happens
     #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=86_400))]
     hold: u32,
@@ -84,7 +88,8 @@ impl Workload for Churn {
         let mut first = Figures::default();
         let memory = setting.server.memory()?;
         let members = self.connections + self.idle;
-        let mut crowd = gather(setting, members, AT_A_TIME, &mut first)?;
+        let heartbeat = Duration::from_secs(self.heartbeat.into());
+        let mut crowd = gather(setting, members, AT_A_TIME, heartbeat, &mut first)?;
         if let Some((before, after)) = memory.zip(setting.server.memory()?) {
             first.add(figures::MEMORY, after.saturating_sub(before) as f64 / f64::from(members));
         }

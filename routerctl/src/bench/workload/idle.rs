@@ -21,6 +21,10 @@ pub struct Idle {
     /// How many connect and register at a time
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..))]
     parallel: u16,
+    /// How many seconds a heartbeat of those has, in which each pings once; as long as the router's
+    /// `heartbeat.max_ms` at most
+    #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(1..=3600))]
+    heartbeat: u32,
     /// How many seconds they stay
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(0..=86_400))]
     hold: u32,
@@ -43,7 +47,7 @@ impl Workload for Idle {
     }
 
     fn describe(&self) -> String {
-        let Self { connections, parallel, hold } = self;
+        let Self { connections, parallel, hold, .. } = self;
         format!("{connections} registered connections, {parallel} at a time, idle for {hold} s")
     }
 
@@ -58,7 +62,8 @@ impl Workload for Idle {
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
         let mut figures = Figures::default();
         let before = setting.server.memory()?;
-        let mut crowd = gather(setting, self.connections, self.parallel, &mut figures)?;
+        let heartbeat = Duration::from_secs(self.heartbeat.into());
+        let mut crowd = gather(setting, self.connections, self.parallel, heartbeat, &mut figures)?;
         hold(setting, &mut crowd, self.hold, &mut figures)?;
         if let Some((before, after)) = before.zip(setting.server.memory()?) {
             let each = after.saturating_sub(before) as f64 / f64::from(self.connections);
@@ -89,7 +94,9 @@ impl Workload for Connect {
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
         let mut figures = Figures::default();
-        gather(setting, self.connections, self.parallel, &mut figures)?.expect_alive()?;
+        let heartbeat = Duration::from_secs(60);
+        gather(setting, self.connections, self.parallel, heartbeat, &mut figures)?
+            .expect_alive()?;
         Ok(figures)
     }
 }
@@ -120,9 +127,10 @@ pub(super) fn gather<'a>(
     setting: &Setting<'a>,
     connections: u32,
     parallel: u16,
+    heartbeat: Duration,
     figures: &mut Figures,
 ) -> Result<Crowd<'a>> {
-    let mut crowd = Crowd::new(setting.server, connections as usize, setting.patience)?;
+    let mut crowd = Crowd::new(setting.server, connections as usize, heartbeat, setting.patience)?;
     let meter = Meter::start(setting.server)?;
     crowd.gather(parallel.into(), |came| setting.progress.add(came as u64))?;
     let spent = meter.stop()?;
