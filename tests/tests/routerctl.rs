@@ -449,17 +449,19 @@ fn calls_and_answers_that_are_damaged_or_lost_are_named() {
 #[test]
 fn what_the_server_chooses_is_checked_like_the_rest() {
     for (workload, tamper, said) in [
-        ("hash", Tamper::Drop, "expected message "),
-        ("master", Tamper::Byte, "is damaged: expected 0x"),
-        ("broadcast", Tamper::Twice, "expected message "),
-        ("mixed", Tamper::Cut, "is damaged: expected "),
+        // If it was the last one for its receiver, nothing comes behind it that would tell.
+        ("hash", Tamper::Drop, &["expected message ", "came nowhere"][..]),
+        ("master", Tamper::Byte, &["is damaged: expected 0x"]),
+        ("broadcast", Tamper::Twice, &["expected message "]),
+        ("mixed", Tamper::Cut, &["is damaged: expected "]),
     ] {
         let router = RouterProcess::start();
         let proxy = Proxy::start(&router, 3000, tamper);
         let args = [workload, "--messages", "20000", "--rounds", "1", "--patience", "1"];
         let more = ["--receivers", "3", "--connect", &proxy.address];
         let error = badly(1, &[&args[..], &more].concat());
-        assert!(error.contains(said), "{workload}, {tamper:?}: {error}");
+        let told = said.iter().any(|said| error.contains(said));
+        assert!(told, "{workload}, {tamper:?}: {error}");
     }
 }
 
