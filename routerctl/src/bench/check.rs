@@ -40,8 +40,8 @@ struct Keyed {
     next: Vec<u64>,
     /// By key: who got its messages so far.
     owners: Vec<Option<usize>>,
-    /// By receiver and sender: the number that its messages have got to, since keys share a receiver.
-    reached: Vec<u64>,
+    /// Keys share a receiver.
+    reached: Reached,
 }
 
 /// Where the server may choose a receiver for each message anew.
@@ -49,8 +49,15 @@ struct Keyed {
 struct Anywhere {
     /// By sender: a bit for each number that has come.
     come: Vec<Vec<u64>>,
-    /// By receiver and sender: the number that its messages have got to.
-    reached: Vec<u64>,
+    reached: Reached,
+}
+
+/// How far each sender's messages have got at each receiver, where any of them may come.
+#[derive(Debug)]
+struct Reached {
+    senders: usize,
+    /// By receiver and sender: the lowest number that may come next.
+    next: Vec<u64>,
 }
 
 impl Check {
@@ -100,14 +107,14 @@ impl Check {
     pub fn keys(plan: Arc<Plan>, receivers: usize, keys: usize) -> Self {
         let senders = plan.senders();
         let next = (0..senders).flat_map(|_| 0..keys as u64).collect();
-        let (owners, reached) = (vec![None; keys], vec![0; receivers * senders]);
+        let (owners, reached) = (vec![None; keys], Reached::new(receivers, senders));
         Self { plan, order: Order::Keyed(Keyed { keys, next, owners, reached }) }
     }
 
     /// Every message comes once, to any receiver, and in order there.
     pub fn anywhere(plan: Arc<Plan>, receivers: usize) -> Self {
         let senders = plan.senders();
-        let (come, reached) = (vec![Vec::new(); senders], vec![0; receivers * senders]);
+        let (come, reached) = (vec![Vec::new(); senders], Reached::new(receivers, senders));
         Self { plan, order: Order::Anywhere(Anywhere { come, reached }) }
     }
 
@@ -124,11 +131,10 @@ impl Check {
             Ok(message) => message,
             Err(damage) => return Err(wrong(damage.to_string())),
         };
-        let senders = self.plan.senders();
         let right = match &mut self.order {
             Order::Stepping(order) => order.arrival(receiver, sender, number),
-            Order::Keyed(order) => order.arrival(receiver, sender, senders, number),
-            Order::Anywhere(order) => order.arrival(receiver, sender, senders, number),
+            Order::Keyed(order) => order.arrival(receiver, sender, number),
+            Order::Anywhere(order) => order.arrival(receiver, sender, number),
         };
         match right {
             Ok(()) => Ok(sender),
@@ -182,13 +188,7 @@ impl Stepping {
 
 impl Keyed {
     #[inline]
-    fn arrival(
-        &mut self,
-        receiver: usize,
-        sender: usize,
-        senders: usize,
-        number: u64,
-    ) -> Result<(), String> {
+    fn arrival(&mut self, receiver: usize, sender: usize, number: u64) -> Result<(), String> {
         let key = (number % self.keys as u64) as usize;
         let next = &mut self.next[sender * self.keys + key];
         if number != *next {
@@ -199,24 +199,29 @@ impl Keyed {
         if owner != receiver {
             return Err(format!("messages of key {key} at receiver {owner}, not here,"));
         }
-        let reached = &mut self.reached[receiver * senders + sender];
-        if number < *reached {
-            return Err(format!("messages from {reached} on"));
+        self.reached.arrival(receiver, sender, number)
+    }
+}
+
+impl Reached {
+    fn new(receivers: usize, senders: usize) -> Self {
+        Self { senders, next: vec![0; receivers * senders] }
+    }
+
+    #[inline]
+    fn arrival(&mut self, receiver: usize, sender: usize, number: u64) -> Result<(), String> {
+        let next = &mut self.next[receiver * self.senders + sender];
+        if number < *next {
+            return Err(format!("messages from {next} on"));
         }
-        *reached = number + 1;
+        *next = number + 1;
         Ok(())
     }
 }
 
 impl Anywhere {
     #[inline]
-    fn arrival(
-        &mut self,
-        receiver: usize,
-        sender: usize,
-        senders: usize,
-        number: u64,
-    ) -> Result<(), String> {
+    fn arrival(&mut self, receiver: usize, sender: usize, number: u64) -> Result<(), String> {
         let come = &mut self.come[sender];
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if word >= come.len() {
@@ -226,12 +231,7 @@ impl Anywhere {
             return Err("each message once".to_owned());
         }
         come[word] |= bit;
-        let reached = &mut self.reached[receiver * senders + sender];
-        if number < *reached {
-            return Err(format!("messages from {reached} on"));
-        }
-        *reached = number + 1;
-        Ok(())
+        self.reached.arrival(receiver, sender, number)
     }
 
     fn has_come(&self, sender: usize, number: u64) -> bool {

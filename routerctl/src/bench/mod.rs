@@ -10,7 +10,7 @@
 //! - `sdk`: floods and calls through the Rust SDK instead;
 //! - `grow`: how cost grows with what there is to do, a plot and a table of it;
 //! - `peers`: all that has a bar beside other servers, and a report of it;
-//! - `figures`, `report`, `progress`: what is measured, and what people see of it.
+//! - `figures`, `report`, `progress`: what is measured, and what people see of it; `here`: where it was.
 
 mod answering;
 mod asking;
@@ -25,6 +25,7 @@ mod figures;
 mod flow;
 mod foreign;
 mod grow;
+mod here;
 mod peers;
 mod plan;
 mod poller;

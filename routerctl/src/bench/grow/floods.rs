@@ -12,11 +12,10 @@ use crate::bench::Pace;
 use crate::bench::check::Check;
 use crate::bench::dialect::{To, Who};
 use crate::bench::figures::Figures;
-use crate::bench::flow::Flow;
 use crate::bench::plan::Plan;
 use crate::bench::server::Server;
-use crate::bench::traffic::{Contents, Route, Shape, Traffic};
-use crate::bench::workload::Setting;
+use crate::bench::traffic::{Contents, Route, Shape};
+use crate::bench::workload::{Setting, one_way};
 
 /// Broadcasts from one sender, in bursts and each once the one before has come everywhere.
 pub(super) fn by_copies(lab: &Lab<'_>) -> Result<Sweep> {
@@ -38,9 +37,7 @@ pub(super) fn by_copies(lab: &Lab<'_>) -> Result<Sweep> {
                 each: messages.max(FEWEST),
                 pace,
             };
-            let flow = Flow::new(shape.senders)?;
-            let delivered = Traffic::connect(&setting, &shape)?.run(&flow)?;
-            Ok(Figures::of_messages(delivered.messages, delivered.spent))
+            one_way(&setting, &shape)
         });
         for (series, (cost, rate)) in series.iter_mut().zip(measured.context(what)?) {
             series.points.push(Point { size: receivers.into(), cost, rate });

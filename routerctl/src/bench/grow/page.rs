@@ -1,7 +1,6 @@
 //! The tables of a run in Markdown, with where they come from, and their place in a page between two comments.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use super::chart::{exact, steps};
 use super::sweep::Sweep;
 use crate::bench::figures::RATE;
+use crate::bench::here;
 use crate::failure::Failure;
 
 /// When, where and how a run was made.
@@ -24,27 +24,21 @@ pub struct Origin {
 impl Origin {
     /// Looks around at the beginning.
     pub fn look() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let cpus = read("/proc/cpuinfo");
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-        let model = model.map_or("an unknown processor", |(_, model)| model.trim());
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let release = read("/proc/sys/kernel/osrelease");
+        let cpu = here::cpu().unwrap_or_else(|| "an unknown processor".to_owned());
+        let kernel = here::kernel();
         // Without what whoever built it called it.
-        let kernel = release.split('-').next().unwrap_or_default();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let words = ["routerctl".to_owned()].into_iter().chain(std::env::args().skip(1));
+        let kernel = kernel.split('-').next().unwrap_or_default();
         Self {
-            date: date(since.as_secs() / 86_400),
-            command: words.collect::<Vec<_>>().join(" "),
-            machine: format!("{cores} cores of {model}, Linux {}", kernel.trim()),
-            load: (load(), String::new()),
+            date: here::today(),
+            command: here::command_line(),
+            machine: format!("{} cores of {cpu}, Linux {kernel}", here::cores()),
+            load: (here::load(), String::new()),
         }
     }
 
     /// Looks again at the end.
     pub fn until_now(self) -> Self {
-        Self { load: (self.load.0, load()), ..self }
+        Self { load: (self.load.0, here::load()), ..self }
     }
 
     /// For programs.
@@ -130,26 +124,6 @@ fn between_marks(text: &str, section: &str) -> Option<String> {
     Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", section.trim_end()))
 }
 
-fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// The date so many days after 1970-01-01, by eras of 400 years that begin with March.
-fn date(days: u64) -> String {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = match month {
-        0..10 => (year + era * 400, month + 3),
-        _ => (year + era * 400 + 1, month - 9),
-    };
-    format!("{year}-{month:02}-{day:02}")
-}
-
 const BEGIN: &str = "<!-- grow: begin -->";
 const END: &str = "<!-- grow: end -->";
 /// More sizes than this are too many for a table.
@@ -194,20 +168,6 @@ mod tests {
         assert_eq!(between_marks(&replaced, "new\n").expect("marks"), replaced);
         for without in [format!("{END}\n{BEGIN}\n"), BEGIN.to_owned(), String::new()] {
             assert_eq!(between_marks(&without, "new"), None, "{without}");
-        }
-    }
-
-    #[test]
-    fn days_are_dates() {
-        for (days, expected) in [
-            (0, "1970-01-01"),
-            (59, "1970-03-01"),
-            (11_016, "2000-02-29"),
-            (11_017, "2000-03-01"),
-            (20_453, "2025-12-31"),
-            (20_778, "2026-11-21"),
-        ] {
-            assert_eq!(date(days), expected);
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The account of a run: what came of every piece of work, on which machine, of which versions, and when.
 //! It is all that a report is written from.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +8,7 @@ use super::bar::Verdict;
 use super::programme::{PROGRAMME, Piece};
 use super::{Peer, Peers, roster, rounds};
 use crate::bench::figures::Figures;
+use crate::bench::here;
 use crate::bench::progress::Progress;
 use crate::bench::report::{medians, of_round};
 
@@ -75,8 +74,8 @@ impl Account {
             settings: entrant.settings.clone(),
         };
         Ok(Self {
-            date: today(),
-            command: command_line(),
+            date: here::today(),
+            command: here::command_line(),
             revision: revision(),
             machine,
             rounds: options.rounds,
@@ -143,29 +142,18 @@ impl Done {
 
 impl Machine {
     fn look() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let value = |text: &str, key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)?.split_once(['=', ':']));
-            line.map_or_else(unknown, |(_, value)| value.trim().trim_matches('"').to_owned())
-        };
-        let load = read("/proc/loadavg");
         Self {
-            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
-            cpu: value(&read("/proc/cpuinfo"), "model name"),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            system: value(&read("/etc/os-release"), "PRETTY_NAME"),
-            load: load.split(' ').next().map_or_else(unknown, str::to_owned),
+            cores: here::cores(),
+            cpu: here::cpu().unwrap_or_else(unknown),
+            kernel: here::kernel(),
+            system: here::system().unwrap_or_else(unknown),
+            load: here::load(),
         }
     }
 }
 
 fn unknown() -> String {
     "unknown".to_owned()
-}
-
-fn command_line() -> String {
-    let words = std::env::args().skip(1);
-    ["routerctl".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn revision() -> Option<String> {
@@ -177,50 +165,4 @@ fn revision() -> Option<String> {
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
     Some(if changed { format!("{commit}, with changes") } else { commit })
-}
-
-fn today() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    date(since.as_secs() / 86_400)
-}
-
-/// The date so many days after 1970-01-01.
-fn date(days: u64) -> String {
-    let (mut year, mut left) = (1970, days);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    while left >= 365 + u64::from(leap(year)) {
-        left -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if left < length {
-            break;
-        }
-        left -= length;
-        month += 1;
-    }
-    format!("{year}-{month:02}-{:02}", left + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_dates() {
-        for (days, expected) in [
-            (0, "1970-01-01"),
-            (59, "1970-03-01"),
-            (11_016, "2000-02-29"),
-            (11_017, "2000-03-01"),
-            (20_453, "2025-12-31"),
-            (20_778, "2026-11-21"),
-        ] {
-            assert_eq!(date(days), expected);
-        }
-    }
 }

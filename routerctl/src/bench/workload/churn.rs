@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::idle::{gather, hold};
-use super::{LONGEST, Setting, Workload, beside};
+use super::idle::{gather, hold, weigh};
+use super::{LONGEST, Setting, Workload, beside, unending};
 use crate::bench::Pace;
 use crate::bench::crowd::{Crowd, allow_open_files};
 use crate::bench::figures::{self, Figures};
 use crate::bench::flow::Flow;
-use crate::bench::traffic::{Contents, Route, Shape, UNTIL_STOPPED};
 use crate::failure::Failure;
 
 // A doc comment would be its help.
@@ -77,23 +76,16 @@ impl Workload for Churn {
     }
 
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
-        let flood = Shape {
-            senders: self.senders.into(),
-            receivers: self.receivers.into(),
-            route: Route::Turns,
-            contents: Contents::Uniform(self.payload as usize),
-            each: UNTIL_STOPPED,
-            pace: &self.pace,
-        };
-        let mut first = Figures::default();
+        let flood = unending(self.senders, self.receivers, self.payload, &self.pace);
+        let mut idle = Figures::default();
         let memory = setting.server.memory()?;
         let members = self.connections + self.idle;
         let heartbeat = Duration::from_secs(self.heartbeat.into());
-        let mut crowd = gather(setting, members, AT_A_TIME, heartbeat, &mut first)?;
-        if let Some((before, after)) = memory.zip(setting.server.memory()?) {
-            first.add(figures::MEMORY, after.saturating_sub(before) as f64 / f64::from(members));
-        }
-        hold(setting, &mut crowd, self.hold, &mut first)?;
+        let (mut crowd, joining) = gather(setting, members, AT_A_TIME, heartbeat)?;
+        idle.add(figures::JOIN_RATE, f64::from(members) / joining.took.as_secs_f64());
+        idle.add(figures::CONNECTIONS, members.into());
+        weigh(setting, memory, members, &mut idle)?;
+        hold(setting, &mut crowd, self.hold, &mut idle)?;
         let (delivered, mut figures) = beside(setting, &flood, |flow| {
             let calm = self.wait(flow)?;
             let start = Instant::now();
@@ -109,12 +101,7 @@ impl Workload for Churn {
         })?;
         crowd.expect_alive()?;
         figures.add(figures::MESSAGES, delivered.messages as f64);
-        // How long joining takes is told of those who come back.
-        let again = [figures::JOINING, [figures::JOIN_CPU; 4]].concat();
-        first
-            .iter()
-            .filter(|(figure, _)| !again.contains(figure))
-            .for_each(|(figure, value)| figures.add(figure, value));
+        idle.iter().for_each(|(figure, value)| figures.add(figure, value));
         Ok(figures)
     }
 }

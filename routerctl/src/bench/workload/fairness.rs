@@ -4,12 +4,11 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{LONGEST, Setting, Workload, beside};
+use super::{LONGEST, Setting, Workload, beside, unending};
 use crate::bench::Pace;
 use crate::bench::calls::{self, Calls};
 use crate::bench::figures::{self, Figures};
 use crate::bench::flow::Flow;
-use crate::bench::traffic::{Contents, Route, Shape, UNTIL_STOPPED};
 
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
@@ -52,14 +51,7 @@ impl Workload for Fairness {
             outstanding: 1,
             each: self.messages,
         };
-        let flood = Shape {
-            senders: self.senders.into(),
-            receivers: self.receivers.into(),
-            route: Route::Turns,
-            contents: Contents::Uniform(self.payload as usize),
-            each: UNTIL_STOPPED,
-            pace: &self.pace,
-        };
+        let flood = unending(self.senders, self.receivers, self.payload, &self.pace);
         let ask = || Calls::connect(setting, &calls)?.run(&Flow::new(1)?);
         let alone = ask()?;
         let (delivered, crowded) = beside(setting, &flood, |_| ask())?;

@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use super::{Setting, Workload};
 use crate::bench::crowd::{Crowd, allow_open_files};
 use crate::bench::figures::{self, Figures};
-use crate::bench::server::Meter;
+use crate::bench::server::{Meter, Spent};
 
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
@@ -63,12 +63,10 @@ impl Workload for Idle {
         let mut figures = Figures::default();
         let before = setting.server.memory()?;
         let heartbeat = Duration::from_secs(self.heartbeat.into());
-        let mut crowd = gather(setting, self.connections, self.parallel, heartbeat, &mut figures)?;
+        let (mut crowd, spent) = gather(setting, self.connections, self.parallel, heartbeat)?;
+        tell(&crowd, self.connections, &spent, &mut figures);
         hold(setting, &mut crowd, self.hold, &mut figures)?;
-        if let Some((before, after)) = before.zip(setting.server.memory()?) {
-            let each = after.saturating_sub(before) as f64 / f64::from(self.connections);
-            figures.add(figures::MEMORY, each);
-        }
+        weigh(setting, before, self.connections, &mut figures)?;
         crowd.expect_alive()?;
         Ok(figures)
     }
@@ -95,8 +93,9 @@ impl Workload for Connect {
     fn round(&self, setting: &Setting<'_>) -> Result<Figures> {
         let mut figures = Figures::default();
         let heartbeat = Duration::from_secs(60);
-        gather(setting, self.connections, self.parallel, heartbeat, &mut figures)?
-            .expect_alive()?;
+        let (mut crowd, spent) = gather(setting, self.connections, self.parallel, heartbeat)?;
+        tell(&crowd, self.connections, &spent, &mut figures);
+        crowd.expect_alive()?;
         Ok(figures)
     }
 }
@@ -122,18 +121,21 @@ pub(super) fn hold(
     Ok(())
 }
 
-/// Has everybody join, and notes how fast that went.
+/// Has everybody join; answers what that took.
 pub(super) fn gather<'a>(
     setting: &Setting<'a>,
     connections: u32,
     parallel: u16,
     heartbeat: Duration,
-    figures: &mut Figures,
-) -> Result<Crowd<'a>> {
+) -> Result<(Crowd<'a>, Spent)> {
     let mut crowd = Crowd::new(setting.server, connections as usize, heartbeat, setting.patience)?;
     let meter = Meter::start(setting.server)?;
     crowd.gather(parallel.into(), |came| setting.progress.add(came as u64))?;
-    let spent = meter.stop()?;
+    Ok((crowd, meter.stop()?))
+}
+
+/// Notes how fast everybody joined.
+fn tell(crowd: &Crowd<'_>, connections: u32, spent: &Spent, figures: &mut Figures) {
     let connections = f64::from(connections);
     figures.add(figures::JOIN_RATE, connections / spent.took.as_secs_f64());
     if let Some(cpu_ns) = spent.cpu_ns {
@@ -141,5 +143,18 @@ pub(super) fn gather<'a>(
     }
     figures.add_latency(figures::JOINING, crowd.took());
     figures.add(figures::CONNECTIONS, connections);
-    Ok(crowd)
+}
+
+/// Notes how much memory of the server's each connection takes that came since `before`.
+pub(super) fn weigh(
+    setting: &Setting<'_>,
+    before: Option<u64>,
+    connections: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    if let Some((before, after)) = before.zip(setting.server.memory()?) {
+        let each = after.saturating_sub(before) as f64 / f64::from(connections);
+        figures.add(figures::MEMORY, each);
+    }
+    Ok(())
 }

@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
+use crate::bench::Pace;
 use crate::bench::figures::Figures;
 use crate::bench::flow::Flow;
 use crate::bench::progress::Progress;
 use crate::bench::server::Server;
-use crate::bench::traffic::{Delivered, Shape, Traffic};
+use crate::bench::traffic::{Contents, Delivered, Route, Shape, Traffic, UNTIL_STOPPED};
 
 pub use broadcast::Broadcast;
 pub use churn::Churn;
@@ -80,10 +81,22 @@ pub struct Setting<'a> {
 }
 
 /// A round of messages one way.
-fn one_way(setting: &Setting<'_>, shape: &Shape<'_>) -> Result<Figures> {
+pub fn one_way(setting: &Setting<'_>, shape: &Shape<'_>) -> Result<Figures> {
     let flow = Flow::new(shape.senders)?;
     let delivered = Traffic::connect(setting, shape)?.run(&flow)?;
     Ok(Figures::of_messages(delivered.messages, delivered.spent))
+}
+
+/// A flood that goes on for as long as something else happens.
+fn unending(senders: u16, receivers: u16, payload: u32, pace: &Pace) -> Shape<'_> {
+    Shape {
+        senders: senders.into(),
+        receivers: receivers.into(),
+        route: Route::Turns,
+        contents: Contents::Uniform(payload as usize),
+        each: UNTIL_STOPPED,
+        pace,
+    }
 }
 
 /// Does something else while a flood goes on; stops the flood when it is done.
