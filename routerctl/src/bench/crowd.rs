@@ -92,26 +92,54 @@ impl<'a> Crowd<'a> {
     }
 
     /// Has everybody join, so many at a time, and tells `each` how many have come in.
-    pub fn gather(&mut self, at_a_time: usize, mut each: impl FnMut(usize)) -> Result<()> {
-        let (mut begun, mut joined) = (0, 0);
+    pub fn gather(&mut self, at_a_time: usize, each: impl FnMut(usize)) -> Result<()> {
+        self.everybody("have joined", at_a_time, Self::join, each)
+    }
+
+    /// Makes sure that everybody is still there: all ping, so many at a time, and all have to be answered.
+    pub fn expect_alive(&mut self) -> Result<()> {
+        self.everybody("are still answered", PINGING, Self::ask, |_| ())
+    }
+
+    /// Has everybody begin something that the server answers, so many at a time, until all are answered.
+    fn everybody(
+        &mut self,
+        have_done: &str,
+        at_a_time: usize,
+        begin: impl Fn(&mut Self, usize) -> Result<()>,
+        mut each: impl FnMut(usize),
+    ) -> Result<()> {
+        let (mut begun, mut answered) = (0, 0);
         let mut heard = Instant::now();
-        while joined < self.members.len() {
+        while answered < self.members.len() {
             while begun < self.members.len() && self.joining.len() < at_a_time {
-                self.join(begun)?;
+                begin(self, begun)?;
                 begun += 1;
             }
             let came = self.welcome(LOOK_AGAIN)?;
-            joined += came;
+            answered += came;
             each(came);
             self.keep_alive()?;
             if came > 0 {
                 heard = Instant::now();
             } else if heard.elapsed() > self.patience {
                 let (all, patience) = (self.members.len(), self.patience);
-                let what = format!("{joined} of {all} have joined, then nobody for {patience:?}");
+                let what = format!("{answered} of {all} {have_done}, then nobody for {patience:?}");
                 return Err(Failure::Check(what).into());
             }
         }
+        Ok(())
+    }
+
+    /// Has a member ping; until that is answered it counts as on its way in.
+    fn ask(&mut self, number: usize) -> Result<()> {
+        let Some(stream) = self.members[number].take() else { return Err(not_here(number).into()) };
+        let mut connection = self.server.resume(stream, Who::Member(number));
+        // The answer to the last one.
+        connection.read(&mut self.scratch, |_, _| Err(not_for_members(number)))?;
+        connection.ping()?;
+        self.poller.add(&connection, number)?;
+        self.joining.insert(number, (connection, Instant::now()));
         Ok(())
     }
 
@@ -145,31 +173,6 @@ impl<'a> Crowd<'a> {
         }
         if self.next == self.members.len() && part >= 1.0 {
             (self.next, self.swept) = (0, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// Makes sure that everybody who has joined is still there: all ping, and all have to be answered.
-    pub fn expect_alive(&mut self) -> Result<()> {
-        for number in 0..self.members.len() {
-            self.visit(number, |connection, scratch| {
-                connection.read(scratch, |_, _| Err(not_for_members(number)))?;
-                connection.ping()
-            })?;
-        }
-        let deadline = Instant::now() + self.patience;
-        for number in 0..self.members.len() {
-            self.visit(number, |connection, scratch| {
-                while connection.answers() == 0 {
-                    connection.read(scratch, |_, _| Err(not_for_members(number)))?;
-                    if Instant::now() > deadline {
-                        let what = format!("member {number} was not answered any more");
-                        return Err(Failure::Check(what).into());
-                    }
-                    std::thread::yield_now();
-                }
-                Ok(())
-            })?;
         }
         Ok(())
     }
@@ -214,6 +217,12 @@ fn not_for_members(number: usize) -> Failure {
     Failure::Check(format!("member {number} got a message, and none is for it"))
 }
 
+fn not_here(number: usize) -> Failure {
+    Failure::Check(format!("member {number} has left, and all should be there"))
+}
+
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How many wait for the answer to a ping at a time, at the end.
+const PINGING: usize = 1024;
 /// Files that either process has open besides, and other connections.
 const OTHER_FILES: u64 = 256;
