@@ -27,4 +27,4 @@ trap 'rm -f "$config"' EXIT
 # A million heartbeats a minute are work of their own; who only stays has time.
 echo 'heartbeat: {max_ms: 600000}' > "$config"
 "$programs/routerctl" bench churn --router-config "$config" --idle "$connections" --heartbeat 600 --hold 30 \
-    --connections 1000 --rate 1000 --senders 50 --receivers 50 --seconds 20 --rounds 1 --patience 300
+    --connections 1000 --rate 1000 --senders 50 --receivers 50 --window 65536 --seconds 20 --rounds 1 --patience 300

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -58,6 +60,9 @@ impl Connection {
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(from) = from {
+            // So that the kernel looks for a port that is free to that server, not to all: with thousands of
+            // connections, that search takes longer than all the rest of connecting.
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::from((from, 0)).into()).map_err(unreachable)?;
         }
         match socket.connect(&address.into()) {

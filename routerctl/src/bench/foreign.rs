@@ -69,6 +69,8 @@ pub const REDIS_SETTINGS: &[&str] = &[
     "no",
     "--client-output-buffer-limit",
     "pubsub 0 0 0",
+    "--protected-mode",
+    "no",
     "--io-threads",
     "1",
     "--maxclients",

@@ -3,7 +3,8 @@
 //!
 //! It has the router's threads (one runtime for each core, sockets dealt in turn), its read size and its
 //! socket options, and nothing else. Receiver r is a partner of sender r modulo the number of senders: what
-//! either writes is copied to all of its partners. That number is the same in all rounds of a run.
+//! either writes is copied to all of its partners. That number is the same in all rounds of a run. Who only
+//! stays is answered itself.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -14,7 +15,7 @@ use std::thread;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Mutex;
 
@@ -25,6 +26,8 @@ use crate::bench::dialect::relay_hello;
 pub enum End {
     Sender(u32),
     Receiver(u32),
+    /// Has no partner: it joins, stays, and is answered.
+    Member(u32),
 }
 
 type Socket = Arc<Mutex<OwnedWriteHalf>>;
@@ -62,6 +65,9 @@ async fn serve(stream: TcpStream, ends: Arc<Ends>) -> io::Result<()> {
     let mut hello = [0; relay_hello::LENGTH];
     from.read_exact(&mut hello).await?;
     let end = relay_hello::read(hello).ok_or(io::ErrorKind::InvalidData)?;
+    if matches!(end, End::Member(_)) {
+        return answer(from, to).await;
+    }
     let to = Arc::new(Mutex::new(to));
     {
         // ORDER: who has been welcomed is known, and nothing comes before the welcome.
@@ -85,6 +91,17 @@ async fn serve(stream: TcpStream, ends: Arc<Ends>) -> io::Result<()> {
     }
 }
 
+/// Answers the hello, and from then on all that comes at a time.
+async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    let mut ping = [0; READ_LITTLE];
+    loop {
+        to.write_all(&relay_hello::welcome()).await?;
+        if from.read(&mut ping).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
 impl Ends {
     fn insert(&self, end: End, socket: Socket) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(end, socket);
@@ -95,7 +112,7 @@ impl Ends {
         // Everybody has joined before anybody sends.
         let senders = sockets.keys().filter_map(|end| match end {
             End::Sender(sender) => Some(sender + 1),
-            End::Receiver(_) => None,
+            End::Receiver(_) | End::Member(_) => None,
         });
         let senders = senders.max().unwrap_or(1);
         let partners = sockets.iter().filter(|(other, _)| end.is_partner(**other, senders));
@@ -115,4 +132,6 @@ impl End {
 
 /// As the router's.
 const READ: usize = 256 << 10;
+/// More than a ping takes.
+const READ_LITTLE: usize = 64;
 const EVENT_INTERVAL: u32 = 8;

@@ -245,7 +245,7 @@ pub fn cannot_start(program: &Path, why: String) -> Failure {
 }
 
 /// How many connections come from one address: fewer than there are ports for them.
-const PORTS: usize = 20_000;
+const PORTS: usize = 1_000;
 /// The one before the first of the addresses that further connections come from.
 const OTHER_ADDRESSES: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
 const ANY_PORT: &str = "127.0.0.1:0";

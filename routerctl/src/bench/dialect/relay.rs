@@ -30,8 +30,8 @@ impl Dialect for Relay {
     fn hello(&self, who: Who, out: &mut Vec<u8>) {
         let (end, number) = match who {
             Who::Sender(number) => (hello::SENDER, number),
-            // To the relay they are alike.
-            Who::Receiver(number) | Who::Member(number) => (hello::RECEIVER, number),
+            Who::Receiver(number) => (hello::RECEIVER, number),
+            Who::Member(number) => (hello::MEMBER, number),
         };
         out.push(end);
         out.extend_from_slice(&(number as u32).to_le_bytes());
@@ -49,7 +49,7 @@ impl Dialect for Relay {
         self.frames.answer(from, message, out)
     }
 
-    /// The partners answer, behind what they have sent before.
+    /// The partners answer, behind what they have sent before; who has none is answered by the relay.
     fn ping(&self, out: &mut Vec<u8>) {
         self.frames.ping(out);
     }
@@ -69,6 +69,7 @@ pub mod hello {
     pub const LENGTH: usize = 5;
     pub const SENDER: u8 = b's';
     pub const RECEIVER: u8 = b'r';
+    pub const MEMBER: u8 = b'm';
 
     /// Who it is that says so.
     pub fn read([end, number @ ..]: [u8; LENGTH]) -> Option<End> {
@@ -76,6 +77,7 @@ pub mod hello {
         match end {
             SENDER => Some(End::Sender(number)),
             RECEIVER => Some(End::Receiver(number)),
+            MEMBER => Some(End::Member(number)),
             _ => None,
         }
     }

@@ -112,9 +112,10 @@ of all threads of the server, user and system, by delivered message; a call is t
 beside it. A server is started anew for each piece of work, and for each round of the last one.
 
 The relay is the ceiling: it copies bytes and looks at none of them. It can't tell messages apart, so in W2 all that
-sender i sends goes to receiver i, in longer stretches than servers can write that deal messages in turns. It carries
-the router's frames; the others carry the same payloads in their own. A call of redis-server names the channel for its
-answer in front of its payload, one of nats-server in its header line; redis-server sends no replies to PUBLISH.
+sender i sends goes to receiver i, in longer stretches than servers can write that deal messages in turns; of those
+that register it remembers nothing. It carries the router's frames; the others carry the same payloads in their own. A
+call of redis-server names the channel for its answer in front of its payload, one of nats-server in its header line;
+redis-server sends no replies to PUBLISH.
 ";
 
 #[cfg(test)]

@@ -15,8 +15,6 @@ pub struct Piece {
     pub words: &'static str,
     /// The option for how much there is to do, and how much that is.
     pub amount: (&'static str, u64),
-    /// Who can do it besides the router.
-    pub peers: &'static [Peer],
     pub measures: &'static [Measure],
 }
 
@@ -45,7 +43,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W1: one sender, one receiver, 64 bytes",
         words: "flood --senders 1 --receivers 1 --payload 64",
         amount: ("--messages", 5_000_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W1: 1 sender, 1 receiver, 64 B; CPU ns per message",
             title_zh: "W1:1 发 1 收,64 字节;每条消息的 CPU 纳秒",
@@ -57,7 +54,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W2: four senders, four receivers in turns, 64 bytes",
         words: "flood --senders 4 --receivers 4 --payload 64",
         amount: ("--messages", 5_000_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W2: 4 senders, 4 receivers in turns, 64 B; CPU ns per message",
             title_zh: "W2:4 发 4 收,轮流发,64 字节;每条消息的 CPU 纳秒",
@@ -69,7 +65,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W1 with 1 KiB",
         words: "flood --senders 1 --receivers 1 --payload 1024",
         amount: ("--messages", 1_000_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W1 with 1 KiB; CPU ns per message",
             title_zh: "W1,1 KiB;每条消息的 CPU 纳秒",
@@ -81,7 +76,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W2 with 1 KiB",
         words: "flood --senders 4 --receivers 4 --payload 1024",
         amount: ("--messages", 1_000_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W2 with 1 KiB; CPU ns per message",
             title_zh: "W2,1 KiB;每条消息的 CPU 纳秒",
@@ -93,7 +87,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W4: one sender, broadcast to 32, 64 bytes",
         words: "broadcast --senders 1 --receivers 32 --payload 64",
         amount: ("--messages", 150_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W4: broadcast to 32, 64 B; CPU ns per copy",
             title_zh: "W4:广播给 32 个,64 字节;每份拷贝的 CPU 纳秒",
@@ -105,7 +98,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "W3t: request and reply, 8 clients with 8 calls open, 64 bytes",
         words: "request --clients 8 --answerers 8 --outstanding 8 --payload 64",
         amount: ("--messages", 300_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "W3t: request and reply, 8 clients x 8 open; calls per second",
             title_zh: "W3t:请求与应答,8 个客户端各 8 个在途;每秒调用数",
@@ -117,7 +109,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "Ping-pong: one call at a time, 64 bytes",
         words: "ping-pong --payload 64",
         amount: ("--messages", 20_000),
-        peers: &Peer::ALL,
         measures: &[Measure {
             title: "Ping-pong: one call at a time; p50 us",
             title_zh: "乒乓:一次一个调用;p50 微秒",
@@ -129,8 +120,6 @@ pub const PROGRAMME: &[Piece] = &[
         title: "Connections that register, and stay",
         words: "idle --hold 1",
         amount: ("--connections", 10_000),
-        // The relay registers nothing.
-        peers: &[Peer::NatsServer, Peer::RedisServer],
         measures: &[
             Measure {
                 title: "Registration; connections per second",

@@ -31,7 +31,7 @@ struct Runner<'a> {
     failed: Option<String>,
 }
 
-/// Has everybody who can do it do a piece of work, again and again.
+/// Has everybody do a piece of work, again and again.
 ///
 /// # Errors
 /// If the router fails.
@@ -46,8 +46,7 @@ pub fn run(
     let (_, workload) = line.work.workload().context("a piece of work is a workload")?;
     workload.check()?;
     let fresh = workload.wants_fresh_servers();
-    let able = |entrant: &&Entrant| entrant.peer.is_none_or(|peer| piece.peers.contains(&peer));
-    let mut runners: Vec<Runner<'_>> = entrants.iter().filter(able).map(Runner::new).collect();
+    let mut runners: Vec<Runner<'_>> = entrants.iter().map(Runner::new).collect();
     for round in u32::from(fresh)..=options.rounds {
         let first = round as usize % runners.len();
         for turn in 0..runners.len() {
