@@ -25,7 +25,7 @@ pub struct Batch {
     recent: [Recent; RECENT],
     number: u64,
     broadcasts: u64,
-    copies: usize,
+    broadcast_runs: usize,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Batch {
             recent: [nothing; RECENT],
             number: 1,
             broadcasts: 0,
-            copies: 0,
+            broadcast_runs: 0,
         }
     }
 
@@ -185,14 +185,14 @@ impl Batch {
                 targets += 1;
             }
         }
-        self.copies += targets as usize * run.frames as usize;
+        self.broadcast_runs += targets as usize;
         targets
     }
 
-    /// Whether it holds so many copies of broadcasts that it should be delivered before it grows.
+    /// Whether it holds so many runs of broadcasts that it should be delivered before it grows.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.copies >= MAX_COPIES
+        self.broadcast_runs >= MAX_BROADCAST_RUNS
     }
 
     /// Whether it holds nothing.
@@ -223,7 +223,7 @@ impl Batch {
             entry.runs.clear();
         }
         self.used = 0;
-        self.copies = 0;
+        self.broadcast_runs = 0;
         self.number += 1;
         self.entries.truncate(MAX_IDLE_ENTRIES);
         frames
@@ -236,9 +236,9 @@ impl Default for Batch {
     }
 }
 
-/// A broadcast and those right behind it that are like it, `most` at most: they go to the same sessions, so each of
-/// these is looked up once for all of them. One that is a call has a report of its own.
-pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> Run {
+/// A broadcast and those right behind it that are like it: they go to the same sessions, so each of these is looked
+/// up once for all of them, and written to once. One that is a call has a report of its own.
+pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run) -> Run {
     let mut run = first;
     if first.flags.contains(Flags::CALL) {
         return run;
@@ -246,8 +246,7 @@ pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> R
     // A header of the same kind and flags is as long. What is longer than the first may be over the limit.
     let lengths = header.header_len()..=first.end - first.start;
     let alike = bytes[first.start..].first_chunk().map(Likeness::of);
-    while (run.frames as usize) < most
-        && let Some(fixed) = bytes[run.end..].first_chunk::<FIXED_HEADER>()
+    while let Some(fixed) = bytes[run.end..].first_chunk::<FIXED_HEADER>()
         && Some(Likeness::of(fixed)) == alike
     {
         let length = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
@@ -262,8 +261,7 @@ pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> R
 
 /// How many targets of a batch are found without a search.
 const RECENT: usize = 64;
-/// How many copies of broadcasts a batch gathers: one broadcast to a whole large class, or many to a
-/// small one.
-pub const MAX_COPIES: usize = 1 << 16;
+/// How many runs of broadcasts a batch gathers, one for each session that a stretch of them goes to.
+const MAX_BROADCAST_RUNS: usize = 1 << 16;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;
