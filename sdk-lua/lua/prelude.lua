@@ -121,13 +121,15 @@ local function reset(text)
   end
 end
 
+local ENDING = "lua-node is ending"
+
 -- Whether the program around the script has come to its end, if there is one.
 local function is_over() return module.is_over ~= nil and module.is_over() end
 
 -- Waits for what comes under an id: yields in a coroutine of the pool, and elsewhere lets others work until
 -- it is there.
 local function wait_for(id)
-  local co, main = running()
+  local co = running()
   if co ~= nil and co == current then
     waiting[id] = co
     return yield(WAIT)
@@ -145,10 +147,17 @@ local function wait_for(id)
     natives.turn(BREATH)
     if not values and is_over() then
       waiting[id] = nil
-      return nil, "lua-node is ending", "closed"
+      return nil, ENDING, "closed"
     end
   end
   return unpack(values, 1, values.n)
+end
+
+-- What comes of something that a native begins.
+local function asked(native, ...)
+  local id, text, code, detail = native(...)
+  if not id then return nil, text, code, detail end
+  return wait_for(id)
 end
 
 -- Nodes --------------------------------------------------------------------------------------------------
@@ -244,11 +253,7 @@ function Node:forward(...)
   return natives.forward(self.number, self.flags, self.time, ...)
 end
 
-function Node:call(...)
-  local id, text, code, detail = natives.call(self.number, self.flags, self.time, ...)
-  if not id then return nil, text, code, detail end
-  return wait_for(id)
-end
+function Node:call(...) return asked(natives.call, self.number, self.flags, self.time, ...) end
 
 function Node:call_then(fn, ...)
   if type(fn) ~= "function" then return nil, "call_then takes a function first", "usage" end
@@ -258,11 +263,7 @@ function Node:call_then(fn, ...)
   return true
 end
 
-function Node:collect(...)
-  local id, text, code, detail = natives.collect(self.number, self.flags, self.time, ...)
-  if not id then return nil, text, code, detail end
-  return wait_for(id)
-end
+function Node:collect(...) return asked(natives.collect, self.number, self.flags, self.time, ...) end
 
 local MAX_TIME = 2 ^ 53
 
@@ -284,7 +285,7 @@ function Node:with(options)
         "milliseconds, idempotent, droppable, report and echo", 2)
     end
   end
-  return setmetatable({ flags = flags, time = time, origin = self }, { __index = self })
+  return setmetatable({ flags = flags, time = time }, { __index = self })
 end
 
 local function callable(fn, name)
@@ -313,12 +314,6 @@ function Node:watch(class, fn)
     waiting[id] = nil
     natives.unwatch(id)
   end
-end
-
-local function asked(native, ...)
-  local id, text, code, detail = native(...)
-  if not id then return nil, text, code, detail end
-  return wait_for(id)
 end
 
 function Node:register(service) return asked(natives.register, self.number, service) end
@@ -478,5 +473,5 @@ for _, level in ipairs({ "error", "warn", "info", "debug", "trace" }) do module.
 return module, {
   deliver = deliver, complete = complete, hook = hook, reset = reset,
   array = array, map = map, binary = binary,
-  adopt = adopt, asked = asked,
+  adopt = adopt, asked = asked, ENDING = ENDING,
 }

@@ -7,7 +7,7 @@ local connect, run, stop = module.connect, module.run, module.stop
 local xpcall, spawn, next, pack, unpack = xpcall, module.spawn, next, table.pack, table.unpack
 
 local PAUSE_MS = 100     -- after what failed, so that what always does won't run hot
-local ENDING = "lua-node is ending" -- as a wait is told in the prelude
+local ENDING = inner.ENDING -- what a wait is told
 local MOST_FAILURES = 100 -- waits that may fail in a row while nodes leave
 
 -- Connecting ---------------------------------------------------------------------------------------------
