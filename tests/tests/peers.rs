@@ -127,16 +127,23 @@ fn all_peers_do_all_the_work_and_the_report_and_the_readmes_have_it() {
     let names = "| | switchboard | nats-server | redis-server | relay |";
     assert!(printed.lines().any(|line| line == names), "{printed}");
     assert!(!printed.contains("failed"), "{printed}");
-    for (work, peers) in [("W1: ", 3), ("W2: ", 3), ("W1 with", 3), ("W2 with", 3), ("W4: ", 3)]
-        .into_iter()
-        .chain([("W3t: ", 3), ("Ping-pong: ", 3), ("Registration", 2), ("Idle", 2)])
-    {
+    for work in [
+        "W1: ",
+        "W2: ",
+        "W1 with",
+        "W2 with",
+        "W4: ",
+        "W3t: ",
+        "Ping-pong: ",
+        "Registration",
+        "Idle",
+    ] {
         let verdict = row(&printed, work);
         assert!(["met", "not met"].contains(&verdict[1]), "{verdict:?}");
         let compared = printed.split("## What was compared").nth(1).expect("a table");
         let compared = row(compared, work);
         let with_ratio = compared[2..].iter().filter(|cell| cell.contains("(×"));
-        assert_eq!(with_ratio.count(), peers, "{compared:?}");
+        assert_eq!(with_ratio.count(), 3, "{compared:?}");
         // The short tables have the same.
         let english = fs::read_to_string(&english).expect("a file");
         assert_eq!(row(&english, work), compared);

@@ -160,7 +160,7 @@ pub struct Common {
 pub struct Pace {
     /// How many bytes of a sender's messages may be on their way, the same for every server; 0 leaves it to
     /// the sockets
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 10)]
     window: u64,
     /// How many bytes a sender writes at a time
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = value_parser!(u32).range(1..=64 << 20))]

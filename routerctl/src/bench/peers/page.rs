@@ -106,10 +106,11 @@ fn cell(done: &Done, measure: &Measure, name: &str) -> String {
 }
 
 const RULES: &str = "
-The same for everybody: the same messages in the same blocks of 64 KiB, at most 4 MiB of each sender's on their way,
-and every message checked for order, all of its bytes, and that nothing is missing and nothing came twice. CPU is that
-of all threads of the server, user and system, by delivered message; a call is two messages. The generator's own is
-beside it. A server is started anew for each piece of work, and for each round of the last one.
+The same for everybody: the same messages in the same blocks of 64 KiB, at most 512 KiB of each sender's on their way,
+or 4 MiB where one sender has to keep all receivers busy, and every message checked for order, all of its bytes, and
+that nothing is missing and nothing came twice. CPU is that of all threads of the server, user and system, by delivered
+message; a call is two messages. The generator's own is beside it. A server is started anew for each piece of work, and
+for each round of the last one.
 
 The relay is the ceiling: it copies bytes and looks at none of them. It can't tell messages apart, so in W2 all that
 sender i sends goes to receiver i, in longer stretches than servers can write that deal messages in turns; of those

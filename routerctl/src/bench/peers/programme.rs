@@ -85,7 +85,7 @@ pub const PROGRAMME: &[Piece] = &[
     },
     Piece {
         title: "W4: one sender, broadcast to 32, 64 bytes",
-        words: "broadcast --senders 1 --receivers 32 --payload 64",
+        words: "broadcast --senders 1 --receivers 32 --payload 64 --window 4194304",
         amount: ("--messages", 150_000),
         measures: &[Measure {
             title: "W4: broadcast to 32, 64 B; CPU ns per copy",
