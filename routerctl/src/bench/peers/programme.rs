@@ -86,7 +86,7 @@ pub const PROGRAMME: &[Piece] = &[
     Piece {
         title: "W4: one sender, broadcast to 32, 64 bytes",
         words: "broadcast --senders 1 --receivers 32 --payload 64 --window 4194304",
-        amount: ("--messages", 150_000),
+        amount: ("--messages", 600_000),
         measures: &[Measure {
             title: "W4: broadcast to 32, 64 B; CPU ns per copy",
             title_zh: "W4:广播给 32 个,64 字节;每份拷贝的 CPU 纳秒",
