@@ -26,6 +26,7 @@ pub struct Batch {
     number: u64,
     broadcasts: u64,
     broadcast_runs: usize,
+    copies: usize,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +93,7 @@ impl Batch {
             number: 1,
             broadcasts: 0,
             broadcast_runs: 0,
+            copies: 0,
         }
     }
 
@@ -186,13 +188,14 @@ impl Batch {
             }
         }
         self.broadcast_runs += targets as usize;
+        self.copies += targets as usize * run.frames as usize;
         targets
     }
 
-    /// Whether it holds so many runs of broadcasts that it should be delivered before it grows.
+    /// Whether it holds so much of broadcasts that it should be delivered before it grows.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.broadcast_runs >= MAX_BROADCAST_RUNS
+        self.broadcast_runs >= MAX_BROADCAST_RUNS || self.copies >= MAX_COPIES
     }
 
     /// Whether it holds nothing.
@@ -224,6 +227,7 @@ impl Batch {
         }
         self.used = 0;
         self.broadcast_runs = 0;
+        self.copies = 0;
         self.number += 1;
         self.entries.truncate(MAX_IDLE_ENTRIES);
         frames
@@ -236,9 +240,9 @@ impl Default for Batch {
     }
 }
 
-/// A broadcast and those right behind it that are like it: they go to the same sessions, so each of these is looked
-/// up once for all of them, and written to once. One that is a call has a report of its own.
-pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run) -> Run {
+/// A broadcast and those right behind it that are like it, `most` at most: they go to the same sessions, so each of
+/// these is looked up once for all of them, and written to once. One that is a call has a report of its own.
+pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> Run {
     let mut run = first;
     if first.flags.contains(Flags::CALL) {
         return run;
@@ -246,7 +250,8 @@ pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run) -> Run {
     // A header of the same kind and flags is as long. What is longer than the first may be over the limit.
     let lengths = header.header_len()..=first.end - first.start;
     let alike = bytes[first.start..].first_chunk().map(Likeness::of);
-    while let Some(fixed) = bytes[run.end..].first_chunk::<FIXED_HEADER>()
+    while (run.frames as usize) < most
+        && let Some(fixed) = bytes[run.end..].first_chunk::<FIXED_HEADER>()
         && Some(Likeness::of(fixed)) == alike
     {
         let length = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
@@ -261,7 +266,9 @@ pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run) -> Run {
 
 /// How many targets of a batch are found without a search.
 const RECENT: usize = 64;
-/// How many runs of broadcasts a batch gathers, one for each session that a stretch of them goes to.
+/// How many runs of broadcasts a batch holds, one for each session that a stretch of them goes to: that is memory.
 const MAX_BROADCAST_RUNS: usize = 1 << 16;
+/// How many copies it holds: that is time, some 20 to 50 ms in which the thread does nothing else.
+pub const MAX_COPIES: usize = 1 << 20;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;

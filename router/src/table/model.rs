@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use switchboard_protocol::{Class, Mode, Reason};
 
 use super::class::{ClassTable, Pick};
@@ -339,4 +340,44 @@ fn a_class_keeps_a_bounded_number_of_holes() {
         table.remove(instance);
     }
     assert_eq!(table.count().slots, 16_384);
+}
+
+#[test]
+fn branches_that_split_and_join_count_as_a_list_would() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    for order in ["ascending", "descending", "any"] {
+        let mut instances: Vec<u32> = (1..=50_000).collect();
+        match order {
+            "descending" => instances.reverse(),
+            "any" => instances.shuffle(&mut rng),
+            _ => {}
+        }
+        let mut sequence = Sequence::default();
+        let weight = |instance: u32| (instance % 5) as u16;
+        for instance in &instances {
+            sequence.insert(Member::new(*instance, weight(*instance), *instance));
+        }
+        instances.shuffle(&mut rng);
+        for stay in [50_000, 20_000, 3_000, 10] {
+            for instance in instances.drain(stay..) {
+                sequence.remove(instance, Keep::Nothing).unwrap();
+            }
+            let mut sorted = instances.clone();
+            sorted.sort_unstable();
+            let mut before = 0;
+            for (k, instance) in sorted.iter().enumerate() {
+                let found = sequence.slot(k as u32).unwrap();
+                assert_eq!(found.live_before, k as u32, "{order}, {stay}");
+                assert_eq!(found.member.unwrap().instance, *instance, "{order}, {stay}");
+                assert_eq!(sequence.live_below(*instance), k as u32, "{order}, {stay}");
+                let weight = u64::from(weight(*instance));
+                if weight > 0 {
+                    assert_eq!(sequence.weighted(before).unwrap().instance, *instance);
+                }
+                before += weight;
+            }
+            assert_eq!(sequence.count().live as usize, stay);
+            assert_eq!(sequence.count().weight, before);
+        }
+    }
 }

@@ -219,7 +219,7 @@ impl<H: Clone> Sequence<H> {
         if let Some(right) = split {
             self.branches.insert(b + 1, Arc::new(right));
         }
-        self.recount();
+        self.recount_from(b);
         displaced
     }
 
@@ -254,9 +254,9 @@ impl<H: Clone> Sequence<H> {
             let right = Arc::unwrap_or_clone(self.branches.remove(b + 1));
             let left = Arc::make_mut(&mut self.branches[b]);
             left.leaves.extend(right.leaves);
-            left.recount();
+            left.recount_from(0);
         }
-        self.recount();
+        self.recount_from(b);
         removed
     }
 
@@ -269,8 +269,10 @@ impl<H: Clone> Sequence<H> {
         }
     }
 
-    fn recount(&mut self) {
-        self.index.rebuild(self.branches.iter().map(|branch| (branch.first(), branch.index.total)));
+    /// Counts anew from a branch on: those before it are as they were.
+    fn recount_from(&mut self, b: usize) {
+        let branches = self.branches[b..].iter();
+        self.index.rebuild_from(b, branches.map(|branch| (branch.first(), branch.index.total)));
     }
 
     /// The leaf in which the point `at` falls on the scale that `measure` reads, what is left of
@@ -304,7 +306,7 @@ pub enum Keep {
 impl<H: Clone> Branch<H> {
     fn of(leaves: Vec<Arc<Leaf<H>>>) -> Self {
         let mut branch = Self { leaves, index: Index::default() };
-        branch.recount();
+        branch.recount_from(0);
         branch
     }
 
@@ -312,8 +314,11 @@ impl<H: Clone> Branch<H> {
         self.leaves[0].first()
     }
 
-    fn recount(&mut self) {
-        self.index.rebuild(self.leaves.iter().map(|leaf| (leaf.first(), leaf.count)));
+    /// Counts anew from a leaf on: those before it are as they were.
+    fn recount_from(&mut self, l: usize) {
+        // What is cut off may begin before it.
+        let l = l.min(self.leaves.len());
+        self.index.rebuild_from(l, self.leaves[l..].iter().map(|leaf| (leaf.first(), leaf.count)));
     }
 
     fn joins(&self, right: &Self) -> bool {
@@ -334,7 +339,7 @@ impl<H: Clone> Branch<H> {
             let at = split_point(l + 1, self.leaves.len());
             Self::of(self.leaves.split_off(at))
         });
-        self.recount();
+        self.recount_from(l);
         (displaced, right)
     }
 
@@ -350,7 +355,7 @@ impl<H: Clone> Branch<H> {
             left.slots.extend(right.slots);
             left.recount();
         }
-        self.recount();
+        self.recount_from(l);
         removed
     }
 }
@@ -471,10 +476,11 @@ impl Index {
         self.before.partition_point(|before| measure(before) <= at) - 1
     }
 
-    fn rebuild(&mut self, parts: impl Iterator<Item = (u32, Count)>) {
-        self.firsts.clear();
-        self.before.clear();
-        self.total = Count::default();
+    /// Counts the parts from this one on anew.
+    fn rebuild_from(&mut self, part: usize, parts: impl Iterator<Item = (u32, Count)>) {
+        self.total = self.before.get(part).copied().unwrap_or(self.total);
+        self.firsts.truncate(part);
+        self.before.truncate(part);
         for (first, count) in parts {
             self.firsts.push(first);
             self.before.push(self.total);
