@@ -89,7 +89,7 @@ async fn flush_forever() {
     poll_fn(|cx| {
         Local::with(|local| {
             local.out.set_flusher(cx.waker());
-            local.out.flush();
+            local.out.flush_some(FLUSHES_PER_TURN);
         });
         Poll::<()>::Pending
     })
@@ -114,5 +114,7 @@ async fn keep_up() {
 
 const KEEP_UP: Duration = Duration::from_secs(1);
 const EVENT_INTERVAL: u32 = 8;
+/// Some 10 to 20 ms: a broadcast may have made a million mailboxes dirty.
+const FLUSHES_PER_TURN: usize = 2048;
 /// Of a flood there is more in spare buffers than this, and of calls now and then less.
 const WORTH_GIVING_BACK: usize = 256 << 10;

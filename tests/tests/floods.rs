@@ -87,3 +87,15 @@ fn more_broadcasts_than_a_batch_holds_reach_everyone_in_order() {
     }
     eventually("all is counted", || router.outcome("5", "delivered") == BROADCASTS * 150);
 }
+
+#[test]
+fn one_broadcast_to_more_than_are_written_to_in_a_turn_reaches_everyone() {
+    let router = RouterProcess::start();
+    // A thread writes to 2,048 in a turn.
+    let mut members: Vec<_> = (0..2_500).map(|_| router.join(&["5.0"])).collect();
+    let mut sender = router.join(&["6.1"]);
+    sender.send(&to_class(sender.id(), Mode::Broadcast, 5, numbered(1, 8)));
+    for member in &mut members {
+        assert_eq!(number_of(&member.expect_data().payload), 1);
+    }
+}

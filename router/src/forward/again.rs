@@ -67,6 +67,11 @@ fn place_one(
                     local.batch.add(target, run);
                     return true;
                 }
+                // It waits. What the batch holds has to be offered first: it would join this one if it is refused.
+                _ if waits && !local.batch.is_empty() => {
+                    waker.wake_by_ref();
+                    return false;
+                }
                 // It is about to leave the table; then its frames are released.
                 Ok((_, Pick::One(_))) if waits => {
                     (local.lots.park_lost(class, frame.bytes, table.version(), waker), true)
@@ -79,11 +84,6 @@ fn place_one(
         };
         match parked {
             Ok(()) => local.out.counters.parked(class, 1),
-            // What the batch holds has to be offered first; the frame joins those that wait then.
-            Err(Refused::Stale) if !local.batch.is_empty() => {
-                waker.wake_by_ref();
-                return false;
-            }
             Err(Refused::Stale) => continue,
             Err(Refused::Full) if patient => return false,
             Err(Refused::Full | Refused::Never) => local.out.lose(frame, Reason::TargetLost),

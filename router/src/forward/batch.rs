@@ -27,6 +27,7 @@ pub struct Batch {
     broadcasts: u64,
     broadcast_runs: usize,
     copies: usize,
+    copied_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +95,7 @@ impl Batch {
             broadcasts: 0,
             broadcast_runs: 0,
             copies: 0,
+            copied_bytes: 0,
         }
     }
 
@@ -189,13 +191,23 @@ impl Batch {
         }
         self.broadcast_runs += targets as usize;
         self.copies += targets as usize * run.frames as usize;
+        self.copied_bytes += targets as usize * (run.end - run.start);
         targets
     }
 
     /// Whether it holds so much of broadcasts that it should be delivered before it grows.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.broadcast_runs >= MAX_BROADCAST_RUNS || self.copies >= MAX_COPIES
+        self.broadcast_runs >= MAX_BROADCAST_RUNS
+            || self.copies >= MAX_COPIES
+            || self.copied_bytes >= MAX_COPIED_BYTES
+    }
+
+    /// How many broadcasts of this length to so many sessions there is room for until then; one at least.
+    pub fn room(&self, length: usize, sessions: usize) -> usize {
+        let copies = MAX_COPIES.saturating_sub(self.copies);
+        let bytes = MAX_COPIED_BYTES.saturating_sub(self.copied_bytes) / length.max(1);
+        (copies.min(bytes) / sessions.max(1)).max(1)
     }
 
     /// Whether it holds nothing.
@@ -225,9 +237,12 @@ impl Batch {
             }
             entry.runs.clear();
         }
+        // What one batch in many needs is not kept for each of them.
+        self.entries.iter_mut().take(self.used).skip(RECENT).for_each(|entry| entry.runs.shrink());
         self.used = 0;
         self.broadcast_runs = 0;
         self.copies = 0;
+        self.copied_bytes = 0;
         self.number += 1;
         self.entries.truncate(MAX_IDLE_ENTRIES);
         frames
@@ -268,7 +283,9 @@ pub fn stretch(header: &FixedHeader, bytes: &[u8], first: Run, most: usize) -> R
 const RECENT: usize = 64;
 /// How many runs of broadcasts a batch holds, one for each session that a stretch of them goes to: that is memory.
 const MAX_BROADCAST_RUNS: usize = 1 << 16;
-/// How many copies it holds: that is time, some 20 to 50 ms in which the thread does nothing else.
-pub const MAX_COPIES: usize = 1 << 20;
+/// How many copies it holds, and of how many bytes: that is time, some 20 to 50 ms in which the thread does
+/// nothing else.
+const MAX_COPIES: usize = 1 << 20;
+const MAX_COPIED_BYTES: usize = 64 << 20;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;

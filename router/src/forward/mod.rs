@@ -17,7 +17,7 @@ use switchboard_protocol::header::HeaderError;
 use switchboard_protocol::limits::{FIXED_HEADER, MAX_CONTROL_FRAME};
 use switchboard_protocol::{Class, FixedHeader, Flags, Kind, Mode, Reason, RefusalCode, ServiceId};
 
-use self::batch::{Likeness, MAX_COPIES, stretch};
+use self::batch::{Likeness, stretch};
 use self::held::{Held, offer_batch};
 use self::local::Local;
 use crate::counters::{Bucket, Outcome, Volume};
@@ -209,7 +209,7 @@ fn place(
             local.batch.add(target, run);
         }
         Ok((class, _)) => {
-            let most = MAX_COPIES / class.count().live.max(1) as usize;
+            let most = local.batch.room(end - start, class.count().live as usize);
             let run = stretch(header, bytes, run, most);
             source.note(bucket, run.volume(), local);
             broadcast(

@@ -66,9 +66,18 @@ impl Outgoing {
 
     /// Flushes every dirty mailbox.
     pub fn flush(&mut self) {
+        self.flush_some(usize::MAX);
+    }
+
+    /// Flushes the dirty mailboxes, so many of them at most; then the tasks have their turn, and the flusher again.
+    pub fn flush_some(&mut self, most: usize) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for mailbox in dirty.drain(..) {
+        let now = dirty.len().min(most);
+        for mailbox in dirty.drain(..now) {
             mailbox.flush(self);
+        }
+        if let Some(flusher) = self.flusher.as_ref().filter(|_| !dirty.is_empty()) {
+            flusher.wake_by_ref();
         }
         // A mailbox that others kept filling is dirty again; its turn comes after the tasks'.
         dirty.append(&mut self.dirty);

@@ -95,6 +95,11 @@ impl Runs {
         self.droppable = false;
     }
 
+    /// Keeps room for a few only.
+    pub fn shrink(&mut self) {
+        self.runs.shrink_to(FEW_RUNS);
+    }
+
     /// Takes the DROPPABLE frames out.
     pub fn shed_droppable(&mut self, bytes: &[u8], mut lost: impl FnMut(Frame<'_>)) {
         if !self.droppable {
@@ -228,6 +233,8 @@ impl<'a> Iterator for Frames<'a> {
 
 /// How many runs stay allocated between batches.
 const MAX_IDLE_RUNS: usize = 16 << 10;
+/// How many runs it has room for where there are many of these.
+const FEW_RUNS: usize = 32;
 /// Linux takes 1,024 slices in one writev.
 const MAX_SLICES: usize = 1_024;
 /// A slice costs writev about as much as copying this many bytes.

@@ -20,7 +20,7 @@ use crate::stream::ReadHalf;
 struct Taken {
     /// How many of them are used.
     used: usize,
-    /// Whether the rest may hold whole frames.
+    /// Whether the rest may hold whole frames, or nothing more is to be read in this turn.
     backlog: bool,
     /// What else is to be done.
     step: Option<Step>,
@@ -38,6 +38,8 @@ impl Session {
             return Poll::Pending;
         }
         if self.backlog {
+            // The router takes its time over what this node has sent, and does not read it meanwhile.
+            self.source.mailbox.heard(self.shared.clock.now_ms());
             let (tail, start) = (std::mem::take(&mut self.tail), self.start);
             let taken = self.take_in(&tail[start..], cx, local);
             self.keep_tail(tail, start + taken.used, taken.backlog);
@@ -143,6 +145,7 @@ impl Session {
         self.offset += used as u64;
         at += used;
         let rest = &bytes[at..];
+        let is_turn = matches!(stop, Stop::Turn);
         let (more, step) = match stop {
             Stop::Incomplete => (false, None),
             Stop::Turn => {
@@ -170,7 +173,7 @@ impl Session {
             }
             Stop::Malformed(why) => (false, Some(Step::End(End::Malformed(why, self.offset)))),
         };
-        Taken { used: at, backlog: more && at < bytes.len(), step }
+        Taken { used: at, backlog: is_turn || (more && at < bytes.len()), step }
     }
 
     /// Passes over what is left of an oversized frame. Answers how many of `available` bytes that is.
