@@ -96,6 +96,20 @@ fn work_that_a_server_does_not_know_is_said_by_name() {
     }
 }
 
+#[test]
+fn the_relay_says_whom_it_can_copy_to() {
+    for (args, counts) in [
+        (["flood", "--senders", "1", "--receivers", "3"], "not 1 and 3"),
+        (["request", "--clients", "3", "--answerers", "2"], "not 3 and 2"),
+        (["broadcast", "--senders", "2", "--receivers", "2"], "not 2 and 2"),
+    ] {
+        let output = bench(&[&args[..], &["--messages", "100", "--beside", "relay"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(error.ends_with(&format!("or one sender to all of them: {counts}\n")), "{error}");
+    }
+}
+
 // ---- all of them, and the report -----------------------------------------------------------------
 
 /// As little as there can be.

@@ -437,6 +437,7 @@ fn calls_and_answers_that_are_damaged_or_lost_are_named() {
         (501, Tamper::Byte, "is damaged: expected 0x"),
         (600, Tamper::Drop, ", then nothing for 1s"),
         (601, Tamper::Twice, "expected message "),
+        (4000, Tamper::Late, "sender 0 got a message more than all of its own"),
     ] {
         let router = RouterProcess::start();
         let proxy = Proxy::start(&router, nth, tamper);

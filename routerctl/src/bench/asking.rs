@@ -118,6 +118,13 @@ impl Asking<'_> {
         Ok(took)
     }
 
+    /// Makes sure that no more answers come: asks the server something behind the last call of each, and expects
+    /// nothing but the answer to that.
+    pub fn expect_nothing(&mut self) -> Result<()> {
+        let patience = self.patience;
+        self.askers.iter_mut().try_for_each(|asker| asker.connection.expect_nothing(patience))
+    }
+
     fn silence(&self, answered: u64) -> Failure {
         let asked: Vec<u64> = self.askers.iter().map(|asker| asker.questions.asked).collect();
         let missing = self.check.missing(&asked).unwrap_or_default();

@@ -58,6 +58,7 @@ pub struct Calls<'a> {
 impl<'a> Calls<'a> {
     pub fn connect(setting: &'a Setting<'a>, shape: &'a Shape) -> Result<Self> {
         let server = setting.server;
+        server.dialect().check_pairs(shape.askers, shape.answerers, false)?;
         let plan = Arc::new(Plan::of(shape.askers, shape.payload));
         let answerers = (0..shape.answerers).map(|number| {
             let who = Who::Receiver(shape.first + number);
@@ -101,7 +102,11 @@ impl<'a> Calls<'a> {
                 let meter = Meter::start(server);
                 ready.wait();
                 let took = asking.run()?;
-                Ok(Answered { took, spent: meter?.stop()? })
+                let spent = meter?.stop()?;
+                if !flow.is_over() {
+                    asking.expect_nothing()?;
+                }
+                Ok(Answered { took, spent })
             })();
             flow.end();
             let panicked = |_| Err(anyhow!("the answering thread panicked"));

@@ -26,6 +26,8 @@ pub struct Connection {
     tail: Vec<u8>,
     out: Vec<u8>,
     answers: usize,
+    /// It was answered before it was resumed.
+    resumed: bool,
 }
 
 /// Where all connections of a thread read to.
@@ -69,14 +71,14 @@ impl Connection {
             Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             other => other.map_err(unreachable)?,
         }
-        let mut connection = Self::resume(socket.into(), dialect, who);
+        let mut connection = Self { resumed: false, ..Self::resume(socket.into(), dialect, who) };
         connection.dialect.hello(who, &mut connection.out);
         Ok(connection)
     }
 
     /// A connection that has joined before, with nothing on its way.
     pub fn resume(stream: TcpStream, dialect: Arc<dyn Dialect>, who: Who) -> Self {
-        Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0 }
+        Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0, resumed: true }
     }
 
     /// Its socket alone.
@@ -96,8 +98,15 @@ impl Connection {
         let mut hello = Vec::new();
         dialect.hello(who, &mut hello);
         (&stream).write_all(&hello)?;
-        let mut connection =
-            Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0 };
+        let mut connection = Self {
+            stream,
+            dialect,
+            who,
+            tail: Vec::new(),
+            out: Vec::new(),
+            answers: 0,
+            resumed: false,
+        };
         connection.expect_welcome(address)?;
         connection.stream.set_nonblocking(true)?;
         Ok(connection)
@@ -210,6 +219,26 @@ impl Connection {
         self.flush()
     }
 
+    /// Makes sure that no message comes any more before the answer to a ping.
+    pub fn expect_nothing(&mut self, patience: Duration) -> Result<()> {
+        let (wanted, deadline) = (self.answers + 1, Instant::now() + patience);
+        let mut scratch = Scratch::small();
+        self.ping()?;
+        while self.answers < wanted {
+            let who = self.who;
+            self.read(&mut scratch, |_, _| {
+                Err(Failure::Check(format!("{who} got a message more than all of its own")))
+            })?;
+            self.flush()?;
+            if Instant::now() > deadline {
+                let what = format!("the server answered no ping of {who} within {patience:?}");
+                return Err(Failure::Check(what).into());
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// How often the server has answered a hello or a ping.
     pub fn answers(&self) -> usize {
         self.answers
@@ -236,7 +265,9 @@ impl Connection {
 
     fn hung_up(&self) -> Failure {
         match self.answers {
-            0 => Failure::Unreachable(format!("the server does not let {} in", self.who)),
+            0 if !self.resumed => {
+                Failure::Unreachable(format!("the server does not let {} in", self.who))
+            }
             _ => Failure::Check(format!("the server hung up on {}", self.who)),
         }
     }

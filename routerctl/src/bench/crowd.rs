@@ -19,8 +19,8 @@ use crate::failure::Failure;
 /// Connections by number.
 pub struct Crowd<'a> {
     server: &'a Server,
-    members: Vec<Option<TcpStream>>,
-    joining: HashMap<usize, (Connection, Instant)>,
+    members: Vec<Option<Member>>,
+    joining: HashMap<usize, Joining>,
     took: Histogram<u64>,
     poller: Poller,
     scratch: Scratch,
@@ -30,6 +30,21 @@ pub struct Crowd<'a> {
     /// Who is pinged next, and when all have last been.
     next: usize,
     swept: Instant,
+}
+
+/// Who has joined.
+struct Member {
+    stream: TcpStream,
+    /// How many pings have not been answered yet, as far as that has been read.
+    unanswered: usize,
+}
+
+/// Who waits for an answer, and is nowhere else meanwhile.
+struct Joining {
+    connection: Connection,
+    since: Instant,
+    /// How many answers have to come.
+    due: usize,
 }
 
 impl<'a> Crowd<'a> {
@@ -57,8 +72,13 @@ impl<'a> Crowd<'a> {
     /// Begins to connect and to register.
     pub fn join(&mut self, number: usize) -> Result<()> {
         let connection = self.server.begin(Who::Member(number), number)?;
+        self.expect(number, connection, 1)
+    }
+
+    /// Waits for so many answers from now on.
+    fn expect(&mut self, number: usize, connection: Connection, due: usize) -> Result<()> {
         self.poller.add(&connection, number)?;
-        self.joining.insert(number, (connection, Instant::now()));
+        self.joining.insert(number, Joining { connection, since: Instant::now(), due });
         Ok(())
     }
 
@@ -72,19 +92,22 @@ impl<'a> Crowd<'a> {
         let mut joined = 0;
         let ready: Vec<Ready> = self.poller.wait(timeout)?.collect();
         for ready in ready {
-            let Some((connection, _)) = self.joining.get_mut(&ready.token) else { continue };
+            let Some(Joining { connection, due, .. }) = self.joining.get_mut(&ready.token) else {
+                continue;
+            };
             if ready.writable {
                 connection.flush()?;
             }
             if ready.readable {
                 connection.read(&mut self.scratch, |_, _| Err(not_for_members(ready.token)))?;
             }
-            if connection.answers() > 0
-                && let Some((connection, begun)) = self.joining.remove(&ready.token)
+            if connection.answers() >= *due
+                && let Some(Joining { connection, since, .. }) = self.joining.remove(&ready.token)
             {
                 self.poller.remove(&connection)?;
-                self.members[ready.token] = Some(connection.into_stream());
-                self.took.saturating_record(begun.elapsed().as_nanos() as u64);
+                let stream = connection.into_stream();
+                self.members[ready.token] = Some(Member { stream, unanswered: 0 });
+                self.took.saturating_record(since.elapsed().as_nanos() as u64);
                 joined += 1;
             }
         }
@@ -131,16 +154,21 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Has a member ping; until that is answered it counts as on its way in.
+    /// Has a member ping; until that and all before is answered it counts as on its way in.
     fn ask(&mut self, number: usize) -> Result<()> {
-        let Some(stream) = self.members[number].take() else { return Err(not_here(number).into()) };
+        let Some(member) = self.members[number].take() else {
+            return Err(not_here(number).into());
+        };
+        let connection = self.ping(number, member.stream)?;
+        self.expect(number, connection, member.unanswered + 1)
+    }
+
+    /// Reads what a member was answered before, and has it ping.
+    fn ping(&mut self, number: usize, stream: TcpStream) -> Result<Connection> {
         let mut connection = self.server.resume(stream, Who::Member(number));
-        // The answer to the last one.
         connection.read(&mut self.scratch, |_, _| Err(not_for_members(number)))?;
         connection.ping()?;
-        self.poller.add(&connection, number)?;
-        self.joining.insert(number, (connection, Instant::now()));
-        Ok(())
+        Ok(connection)
     }
 
     /// How long joining took, from connecting to the answer, in nanoseconds.
@@ -164,28 +192,18 @@ impl<'a> Crowd<'a> {
         let part = self.swept.elapsed().as_secs_f64() / self.heartbeat.as_secs_f64();
         let due = ((self.members.len() as f64 * part) as usize).min(self.members.len());
         while self.next < due {
-            self.visit(self.next, |connection, scratch| {
-                // The answer to the last one.
-                connection.read(scratch, |_, _| Err(not_for_members(0)))?;
-                connection.ping()
-            })?;
+            let number = self.next;
+            if let Some(Member { stream, unanswered }) = self.members[number].take() {
+                let connection = self.ping(number, stream)?;
+                let unanswered = (unanswered + 1).saturating_sub(connection.answers());
+                let stream = connection.into_stream();
+                self.members[number] = Some(Member { stream, unanswered });
+            }
             self.next += 1;
         }
         if self.next == self.members.len() && part >= 1.0 {
             (self.next, self.swept) = (0, Instant::now());
         }
-        Ok(())
-    }
-
-    fn visit(
-        &mut self,
-        number: usize,
-        act: impl FnOnce(&mut Connection, &mut Scratch) -> Result<()>,
-    ) -> Result<()> {
-        let Some(stream) = self.members[number].take() else { return Ok(()) };
-        let mut connection = self.server.resume(stream, Who::Member(number));
-        act(&mut connection, &mut self.scratch)?;
-        self.members[number] = Some(connection.into_stream());
         Ok(())
     }
 }

@@ -39,12 +39,13 @@ mod server;
 mod traffic;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, value_parser};
 
+use crate::failure::Failure;
 use workload::{
     Broadcast, Churn, Connect, Fairness, Flood, Hash, Idle, Isolation, Master, Mixed, PingPong,
     Request, Workload,
@@ -220,6 +221,16 @@ impl Work {
             Self::Grow(_) | Self::Peers(_) | Self::Relay => return None,
         })
     }
+}
+
+/// Whether a file could be written there, before anything is measured for it.
+fn check_directory(option: &str, file: &Path) -> Result<()> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.is_dir()) || file.is_dir() {
+        let what = format!("{option}: there is no directory for {}", file.display());
+        return Err(Failure::Usage(what).into());
+    }
+    Ok(())
 }
 
 impl Common {

@@ -244,7 +244,7 @@ pub fn cannot_start(program: &Path, why: String) -> Failure {
     Failure::Unreachable(format!("can't start {}: {why}", program.display()))
 }
 
-/// How many connections come from one address: fewer than there are ports for them.
+/// How many connections come from one address: so few that the kernel finds a free port at once.
 const PORTS: usize = 1_000;
 /// The one before the first of the addresses that further connections come from.
 const OTHER_ADDRESSES: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);

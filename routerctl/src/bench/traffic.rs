@@ -75,6 +75,7 @@ impl<'a> Traffic<'a> {
         let Shape { senders, receivers, pace, each, .. } = *shape;
         let server = setting.server;
         let route = server.dialect().route(shape.route);
+        server.dialect().check_pairs(senders, receivers, route == Route::All)?;
         let plan = Arc::new(match shape.contents {
             Contents::Uniform(length) => Plan::of(senders, length),
             Contents::Mixed(shortest, longest) => Plan::mixed(senders, shortest, longest),
@@ -87,7 +88,10 @@ impl<'a> Traffic<'a> {
             let (period, to) = route.targets(number, receivers);
             let block = Block::new(server.dialect(), who, &plan, pace.block(), period, to)?;
             let window = pace.window(block.message_bytes());
-            Ok(Sender::new(server.join(who.0)?, block, each, window, copies))
+            let mut sender = Sender::new(server.join(who.0)?, block, each, window, copies);
+            // Half of the window, so that one is written while the last one arrives: a block may hold more.
+            sender.at_a_time = (window / 2).max(1);
+            Ok(sender)
         });
         let from = from.collect::<Result<_>>()?;
         let check = route.check(plan, receivers);

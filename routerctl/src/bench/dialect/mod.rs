@@ -103,6 +103,19 @@ pub trait Dialect: Send + Sync {
         route
     }
 
+    /// Whether the server can carry messages from so many to so many, each to one of them or `to_all`.
+    ///
+    /// # Errors
+    /// If it can't.
+    fn check_pairs(
+        &self,
+        _senders: usize,
+        _receivers: usize,
+        _to_all: bool,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Appends what `who` says first. The server answers it once `who` can send and be reached.
     fn hello(&self, who: Who, out: &mut Vec<u8>);
 

@@ -27,6 +27,16 @@ impl Dialect for Relay {
         }
     }
 
+    fn check_pairs(&self, senders: usize, receivers: usize, to_all: bool) -> Result<(), Failure> {
+        if senders == if to_all { 1 } else { receivers } {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "the relay copies from one to one, so it takes as many receivers as senders, or one sender to all of them: \
+             not {senders} and {receivers}"
+        )))
+    }
+
     fn hello(&self, who: Who, out: &mut Vec<u8>) {
         let (end, number) = match who {
             Who::Sender(number) => (hello::SENDER, number),

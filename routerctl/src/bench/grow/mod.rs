@@ -24,6 +24,7 @@ use clap::{Args, value_parser};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+use crate::bench::check_directory;
 use crate::bench::crowd::allow_open_files;
 use crate::bench::progress::Progress;
 use crate::bench::server::Server;
@@ -158,6 +159,9 @@ impl Grow {
         }
         if let Some(page) = &self.page {
             page::replace(page, "")?;
+        }
+        if let Some(svg) = &self.svg {
+            check_directory("--svg", svg)?;
         }
         let most = |list: &[u32]| list.iter().copied().max().unwrap_or(0) as usize;
         allow_open_files(most(&self.copies).max(2 * most(&self.active)))

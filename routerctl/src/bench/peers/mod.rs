@@ -14,14 +14,14 @@ mod roster;
 mod rounds;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum, value_parser};
 
+use crate::bench::check_directory;
 use crate::bench::progress::Progress;
-use crate::failure::Failure;
 
 use account::Account;
 use readme::Readme;
@@ -82,7 +82,7 @@ pub fn run(options: &Peers) -> Result<()> {
     let readmes = options.readme.iter().map(|path| Readme::open(path));
     let readmes = readmes.collect::<Result<Vec<Readme>>>()?;
     if let Some(report) = &options.report {
-        check_directory(report)?;
+        check_directory("--report", report)?;
     }
     let progress = Progress::default();
     let account = progress.while_running(options.quiet, || Account::take(options, &progress));
@@ -126,15 +126,6 @@ impl Peer {
             Self::Relay => "relay",
         }
     }
-}
-
-fn check_directory(report: &Path) -> Result<()> {
-    let directory = report.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if directory.is_some_and(|directory| !directory.is_dir()) || report.is_dir() {
-        let what = format!("--report: there is no directory for {}", report.display());
-        return Err(Failure::Usage(what).into());
-    }
-    Ok(())
 }
 
 fn print(text: &str) {

@@ -84,10 +84,13 @@ impl Workload for Churn {
         let (mut crowd, joining) = gather(setting, members, AT_A_TIME, heartbeat)?;
         idle.add(figures::JOIN_RATE, f64::from(members) / joining.took.as_secs_f64());
         idle.add(figures::CONNECTIONS, members.into());
-        weigh(setting, memory, members, &mut idle)?;
+        // Without the idle ones the server is one that has done such things before.
+        if self.idle > 0 {
+            weigh(setting, memory, members, &mut idle)?;
+        }
         hold(setting, &mut crowd, self.hold, &mut idle)?;
         let (delivered, mut figures) = beside(setting, &flood, |flow| {
-            let calm = self.wait(flow)?;
+            let calm = self.wait(&mut crowd, flow)?;
             let start = Instant::now();
             let before = flow.arrived_in_all();
             let came_back = self.churn(&mut crowd, flow, setting.patience)?;
@@ -108,9 +111,10 @@ impl Workload for Churn {
 
 impl Churn {
     /// How many messages a second arrive while nothing else happens.
-    fn wait(&self, flow: &Flow) -> Result<f64> {
+    fn wait(&self, crowd: &mut Crowd<'_>, flow: &Flow) -> Result<f64> {
         let (start, before) = (Instant::now(), flow.arrived_in_all());
         while start.elapsed() < self.period() && !flow.is_over() {
+            crowd.keep_alive()?;
             std::thread::sleep(TICK);
         }
         Ok((flow.arrived_in_all() - before) as f64 / start.elapsed().as_secs_f64())

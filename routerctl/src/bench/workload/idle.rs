@@ -14,8 +14,8 @@ use crate::bench::server::{Meter, Spent};
 // A doc comment would be its help.
 #[derive(Debug, Clone, Args)]
 pub struct Idle {
-    /// How many connections, each registered under an id of its own. From one address there are some 28,000
-    /// ports, so more of them come from 127.0.1.1 and up
+    /// How many connections, each registered under an id of its own. Every thousand of them comes from a loopback
+    /// address of its own, 127.0.1.1 and up, if the server is on loopback
     #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=8_000_000))]
     connections: u32,
     /// How many connect and register at a time

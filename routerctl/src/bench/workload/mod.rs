@@ -108,7 +108,12 @@ fn beside<T>(
     let flow = Flow::new(shape.senders)?;
     let traffic = Traffic::connect(setting, shape)?;
     thread::scope(|scope| {
-        let flood = scope.spawn(|| traffic.run(&flow));
+        let flood = scope.spawn(|| {
+            let delivered = traffic.run(&flow);
+            // Whatever went wrong, nobody waits for more.
+            flow.end();
+            delivered
+        });
         while flow.arrived_in_all() == 0 && !flow.is_over() {
             thread::sleep(SOON);
         }
