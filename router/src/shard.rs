@@ -116,5 +116,5 @@ const KEEP_UP: Duration = Duration::from_secs(1);
 const EVENT_INTERVAL: u32 = 8;
 /// Some 10 to 20 ms: a broadcast may have made a million mailboxes dirty.
 const FLUSHES_PER_TURN: usize = 2048;
-/// Of a flood there is more in spare buffers than this, and of calls now and then less.
+/// Of a flood there is more in buffers than this, and of calls now and then less.
 const WORTH_GIVING_BACK: usize = 256 << 10;

@@ -21,8 +21,10 @@ pub struct Outgoing {
     /// When the frames were read that are being offered, if they are to be timed.
     pub read_at: Option<Instant>,
     spare: Vec<Vec<u8>>,
-    /// No spare buffer was wanted since [`Self::rest`] was last called.
+    /// No buffer was wanted, nor too large to be kept, since [`Self::rest`] was last called.
     rested: bool,
+    /// How many bytes the buffers had since then that were not kept.
+    freed: usize,
     dirty: Vec<Arc<Mailbox>>,
     flusher: Option<Waker>,
     reports: Vec<(u32, Bytes)>,
@@ -39,6 +41,7 @@ impl Outgoing {
             read_at: None,
             spare: Vec::new(),
             rested: true,
+            freed: 0,
             dirty: Vec::new(),
             flusher: None,
             reports: Vec::new(),
@@ -91,18 +94,27 @@ impl Outgoing {
     }
 
     /// Called now and then: a thread that had nothing to send since the last time drops its spare buffers. Answers
-    /// how many bytes these had.
+    /// how many bytes these had, and those that it could not keep since it last did.
     pub fn rest(&mut self) -> usize {
-        let rested = std::mem::replace(&mut self.rested, true);
-        let dropped = if rested { std::mem::take(&mut self.spare) } else { Vec::new() };
-        dropped.iter().map(Vec::capacity).sum()
+        if !std::mem::replace(&mut self.rested, true) {
+            return 0;
+        }
+        let dropped = std::mem::take(&mut self.spare).iter().map(Vec::capacity).sum::<usize>();
+        dropped + std::mem::take(&mut self.freed)
     }
 
     /// Takes a buffer back, unless it grew too large or there are enough.
     pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        if (1..=MAX_SPARE_BYTES).contains(&buffer.capacity()) && self.spare.len() < MAX_SPARES {
+        let capacity = buffer.capacity();
+        if capacity == 0 {
+            return;
+        }
+        if capacity <= MAX_SPARE_BYTES && self.spare.len() < MAX_SPARES {
             buffer.clear();
             self.spare.push(buffer);
+        } else {
+            self.freed += capacity;
+            self.rested = false;
         }
     }
 
