@@ -258,6 +258,25 @@ fn a_sender_that_waits_for_room_is_woken() {
     });
 }
 
+/// Ends the session as its task does: takes back what the socket has not taken. Answers the numbers of these frames.
+fn end(mailbox: &Arc<Mailbox>, bell: &Bell, out: &Outgoing) -> Vec<u64> {
+    mailbox.retire();
+    let reclaimed = loop {
+        match mailbox.reclaim(true, out) {
+            Some(reclaimed) => break reclaimed,
+            None => bell.0.wait(),
+        }
+    };
+    mailbox.close();
+    let left = loop {
+        match mailbox.abandon(out) {
+            Some(left) => break left,
+            None => bell.0.wait(),
+        }
+    };
+    [numbers(&reclaimed.frames), numbers(&left)].concat()
+}
+
 #[test]
 fn at_the_end_each_frame_is_out_or_reclaimed_or_refused() {
     model(3, |counters| {
@@ -267,29 +286,36 @@ fn at_the_end_each_frame_is_out_or_reclaimed_or_refused() {
         let one = thread::spawn(move || {
             [10, 11].map(|number| send(&theirs, &frame(number, 24), 1 << 20, &mut out))
         });
-        let out = Outgoing::new(counters.clone());
         let bell = Bell::new();
         mailbox.set_owner(&Waker::from(bell.clone()));
-        mailbox.retire();
-        let reclaimed = loop {
-            match mailbox.reclaim(true, &out) {
-                Some(reclaimed) => break reclaimed,
-                None => bell.0.wait(),
-            }
-        };
-        mailbox.close();
-        let left = loop {
-            match mailbox.abandon(&out) {
-                Some(left) => break left,
-                None => bell.0.wait(),
-            }
-        };
+        let taken_back = end(&mailbox, &bell, &Outgoing::new(counters.clone()));
         let taken = one.join().unwrap();
-        let wire = wire.0.lock().unwrap();
-        let mut accounted = numbers(&wire.bytes);
-        accounted.extend(numbers(&reclaimed.frames));
-        accounted.extend(numbers(&left));
+        let mut accounted = numbers(&wire.0.lock().unwrap().bytes);
+        accounted.extend(taken_back);
         let taken = [10, 11].into_iter().zip(taken).filter(|(_, taken)| *taken);
         assert_eq!(accounted, taken.map(|(number, _)| number).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn what_another_thread_is_writing_is_reclaimed_before_what_came_later() {
+    // With so much in it, whoever appends writes at once, what others have appended too.
+    let long = super::EARLY_FLUSH;
+    model(2, move |counters| {
+        let wire = Wire::new(0);
+        let mailbox = mailbox(&wire);
+        let senders = [vec![frame(10, 24), frame(11, 24)], vec![frame(20, long)]].map(|frames| {
+            let (mailbox, mut out) = (mailbox.clone(), Outgoing::new(counters.clone()));
+            thread::spawn(move || {
+                frames.iter().take_while(|frame| send(&mailbox, frame, 1 << 20, &mut out)).count()
+            })
+        });
+        let bell = Bell::new();
+        mailbox.set_owner(&Waker::from(bell.clone()));
+        let mut taken_back = end(&mailbox, &bell, &Outgoing::new(counters.clone()));
+        let [one, other] = senders.map(|sender| sender.join().unwrap());
+        assert_eq!(taken_back.len(), one + other);
+        taken_back.retain(|number| *number < 20);
+        assert_eq!(taken_back, (10..).take(one).collect::<Vec<u64>>());
     });
 }
