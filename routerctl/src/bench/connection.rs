@@ -71,14 +71,18 @@ impl Connection {
             Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             other => other.map_err(unreachable)?,
         }
-        let mut connection = Self { resumed: false, ..Self::resume(socket.into(), dialect, who) };
+        let mut connection = Self::new(socket.into(), dialect, who);
         connection.dialect.hello(who, &mut connection.out);
         Ok(connection)
     }
 
     /// A connection that has joined before, with nothing on its way.
     pub fn resume(stream: TcpStream, dialect: Arc<dyn Dialect>, who: Who) -> Self {
-        Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0, resumed: true }
+        Self { resumed: true, ..Self::new(stream, dialect, who) }
+    }
+
+    fn new(stream: TcpStream, dialect: Arc<dyn Dialect>, who: Who) -> Self {
+        Self { stream, dialect, who, tail: Vec::new(), out: Vec::new(), answers: 0, resumed: false }
     }
 
     /// Its socket alone.
@@ -98,15 +102,7 @@ impl Connection {
         let mut hello = Vec::new();
         dialect.hello(who, &mut hello);
         (&stream).write_all(&hello)?;
-        let mut connection = Self {
-            stream,
-            dialect,
-            who,
-            tail: Vec::new(),
-            out: Vec::new(),
-            answers: 0,
-            resumed: false,
-        };
+        let mut connection = Self::new(stream, dialect, who);
         connection.expect_welcome(address)?;
         connection.stream.set_nonblocking(true)?;
         Ok(connection)

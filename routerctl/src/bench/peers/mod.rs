@@ -79,8 +79,7 @@ pub enum Peer {
 /// Runs the command.
 pub fn run(options: &Peers) -> Result<()> {
     // Whatever would be in the way at the end is said at the start.
-    let readmes = options.readme.iter().map(|path| Readme::open(path));
-    let readmes = readmes.collect::<Result<Vec<Readme>>>()?;
+    options.readme.iter().try_for_each(|path| Readme::open(path).map(drop))?;
     if let Some(report) = &options.report {
         check_directory("--report", report)?;
     }
@@ -102,7 +101,9 @@ pub fn run(options: &Peers) -> Result<()> {
         let what = || format!("can't write {}", report.display());
         std::fs::write(report, &page).with_context(what)?;
     }
-    readmes.into_iter().try_for_each(|readme| readme.put(&account, options.report.as_deref()))
+    // Each is read once more: it may have been edited meanwhile.
+    let report = options.report.as_deref();
+    options.readme.iter().try_for_each(|path| Readme::open(path)?.put(&account, report))
 }
 
 impl Peers {

@@ -36,11 +36,10 @@ impl Readme {
         Ok(Self { path: path.to_owned(), before, after, language })
     }
 
-    /// Writes the table there. The file is read once more: it may have been edited since it was opened.
+    /// Writes the table there.
     pub fn put(self, account: &Account, report: Option<&Path>) -> Result<()> {
-        let now = Self::open(&self.path)?;
         let what = || format!("can't write {}", self.path.display());
-        std::fs::write(&self.path, now.with(account, report)).with_context(what)
+        std::fs::write(&self.path, self.with(account, report)).with_context(what)
     }
 
     fn with(&self, account: &Account, report: Option<&Path>) -> String {
