@@ -224,7 +224,7 @@ impl Batch {
         mut offer: impl FnMut(&Arc<Mailbox>, Admission, &mut Runs),
     ) -> u64 {
         let mut frames = 0;
-        for entry in &mut self.entries[..self.used] {
+        for (place, entry) in self.entries[..self.used].iter_mut().enumerate() {
             if let Some(received) = received {
                 for run in entry.runs.iter().filter(|run| !run.bucket.is_broadcast()) {
                     received.add(run.bucket, run.volume());
@@ -235,10 +235,9 @@ impl Batch {
                 offer(&mailbox, admission, &mut entry.runs);
                 self.places[mailbox.index()] = Target::NONE.0;
             }
-            entry.runs.clear();
+            // What one batch in many needs is not kept for each of them.
+            entry.runs.clear(if place < RECENT { MAX_IDLE_RUNS } else { FEW_IDLE_RUNS });
         }
-        // What one batch in many needs is not kept for each of them.
-        self.entries.iter_mut().take(self.used).skip(RECENT).for_each(|entry| entry.runs.shrink());
         self.used = 0;
         self.broadcast_runs = 0;
         self.copies = 0;
@@ -287,5 +286,8 @@ const MAX_BROADCAST_RUNS: usize = 1 << 16;
 /// nothing else.
 const MAX_COPIES: usize = 1 << 20;
 const MAX_COPIED_BYTES: usize = 64 << 20;
+/// How many runs of an entry stay allocated between batches, and how many where there are many entries.
+const MAX_IDLE_RUNS: usize = 16 << 10;
+const FEW_IDLE_RUNS: usize = 32;
 /// How many entries stay allocated between batches.
 const MAX_IDLE_ENTRIES: usize = 1 << 16;

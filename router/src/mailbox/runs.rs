@@ -87,17 +87,12 @@ impl Runs {
         self.slices(bytes).flat_map(Frames::of)
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
+    /// Forgets all, and keeps room for so many at most.
+    pub fn clear(&mut self, room: usize) {
         self.runs.clear();
-        self.runs.shrink_to(MAX_IDLE_RUNS);
+        self.runs.shrink_to(room);
         self.bytes = 0;
         self.droppable = false;
-    }
-
-    /// Keeps room for a few only.
-    pub fn shrink(&mut self) {
-        self.runs.shrink_to(FEW_RUNS);
     }
 
     /// Takes the DROPPABLE frames out.
@@ -231,10 +226,6 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// How many runs stay allocated between batches.
-const MAX_IDLE_RUNS: usize = 16 << 10;
-/// How many runs it has room for where there are many of these.
-const FEW_RUNS: usize = 32;
 /// Linux takes 1,024 slices in one writev.
 const MAX_SLICES: usize = 1_024;
 /// A slice costs writev about as much as copying this many bytes.
